@@ -1,0 +1,1 @@
+"""Detection: preprocessing, sessions, decoding and drawing."""

@@ -1,0 +1,149 @@
+"""manifest.json of a published model: digests, origin, recipe, gate result. Written last: no manifest, no model."""
+
+from typing import Literal
+
+from pydantic import ConfigDict, Field
+
+from mecha.store.spec import Frozen
+
+Verdict = Literal["faster", "slower", "wrong", "unloadable"]
+
+
+class FileRecord(Frozen):
+    """One published file: lower-case hex sha256 and size."""
+
+    sha256: str
+    size_bytes: int
+
+
+class OriginRecord(Frozen):
+    """Where the FP32 file was downloaded from.
+
+    Attributes:
+        revision: the commit it was resolved to.
+        requested_revision: what the catalog or the user asked for ("main" by default).
+        etag: validator the server gave; the sha256 for LFS files.
+    """
+
+    repo: str
+    filename: str
+    revision: str
+    requested_revision: str
+    etag: str
+
+
+class LatencyRecord(Frozen):
+    """Median times of one alternating run on this device, milliseconds.
+
+    Attributes:
+        fp32_exported_ms: model.onnx run whole in plain onnxruntime.
+        fp32_ms: the FP32 session as mecha runs it.
+        int8_ms: the INT8 session as mecha runs it.
+        runs: timed runs of each.
+    """
+
+    threads: int
+    runs: int
+    fp32_exported_ms: float
+    fp32_ms: float
+    int8_ms: float
+
+
+class AgreementRecord(Frozen):
+    """How far INT8 gives what FP32 gives, on frames not used for calibration.
+
+    Attributes:
+        agreement: 0 to 1, the number that is compared with the limit.
+        f1: F1 of INT8 detections against FP32 detections by score threshold ("0.25"), IoU 0.5 and same class;
+            a threshold at which FP32 finds too little is absent.
+        detections: FP32 detections the F1 rests on, by score threshold.
+        score_error: mean absolute difference of the best class score over FP32's strongest anchors.
+        box_iou: mean IoU of the boxes at those anchors.
+    """
+
+    frames: int
+    agreement: float
+    f1: dict[str, float]
+    detections: dict[str, int]
+    score_error: float
+    box_iou: float
+
+
+class GateRecord(Frozen):
+    """The measurement after a build.
+
+    Attributes:
+        reason: one sentence that says why the verdict is what it is.
+        speedup: fp32_ms / int8_ms, None when INT8 could not run.
+        float_convs: Convs left float in the optimized INT8 region, by node name.
+    """
+
+    verdict: Verdict
+    reason: str
+    speedup: float | None = None
+    agreement: AgreementRecord | None = None
+    latency: LatencyRecord | None = None
+    float_convs: tuple[str, ...] = ()
+
+
+class CalibrationRecord(Frozen):
+    """The frames INT8 was calibrated on; provisional means built-in scenes only."""
+
+    description: str
+    frames: int
+    digest: str
+    provisional: bool
+
+
+class TriedRecord(Frozen):
+    """One method that was built and gated, published or not."""
+
+    method: str
+    verdict: Verdict
+    reason: str
+    speedup: float | None = None
+    agreement: float | None = None
+
+
+class Int8Record(Frozen):
+    """The INT8 build of this model, or why there is none.
+
+    Attributes:
+        state: "built"; "failed" with a reason; "pending" (not made yet); "disabled" (the entry says so).
+        key: digest of all that the build depends on; a build with another key is stale.
+        method: the method that won; requested_method: what the entry or the user asked for.
+        message: one line for people.
+    """
+
+    state: Literal["built", "failed", "pending", "disabled"]
+    key: str = ""
+    requested_method: str = ""
+    method: str = ""
+    message: str = ""
+    calibration: CalibrationRecord | None = None
+    gate: GateRecord | None = None
+    tried: tuple[TriedRecord, ...] = ()
+    left_float: tuple[str, ...] = ()
+
+
+class Manifest(Frozen):
+    """manifest.json.
+
+    Attributes:
+        created: ISO 8601 time, UTC.
+        files: published files by name; manifest.json itself is not listed.
+        tools: versions by package ("onnxruntime": "1.31.1").
+        device: CPU architecture and the features INT8 depends on.
+    """
+
+    schema_: Literal[1] = Field(1, alias="schema")
+    name: str
+    created: str
+    origin: OriginRecord
+    licence: str = "unknown"
+    files: dict[str, FileRecord]
+    int8: Int8Record
+    tools: dict[str, str] = {}
+    device: dict[str, str] = {}
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
