@@ -1,0 +1,181 @@
+"""Pictures in files and in memory: read, write, and bring to BGR bytes."""
+
+import glob
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mecha.errors import DiskError, IntegrityError, NotFoundError, UsageError
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg"})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SourceFrame:
+    """One frame of a source.
+
+    Attributes:
+        source: the file it came from.
+        index: 0-based number of the frame in its file; 0 for an image.
+        image: (H, W, 3) uint8 BGR.
+    """
+
+    source: str
+    index: int
+    image: NDArray[np.uint8]
+
+
+def as_bgr(frame: NDArray[np.uint8] | NDArray[np.uint16]) -> NDArray[np.uint8]:
+    """Return a frame as BGR bytes; a BGR uint8 frame is returned as it is, without a copy.
+
+    Args:
+        frame: grey (H, W) or (H, W, 1), BGR (H, W, 3) or BGRA (H, W, 4), uint8 or uint16. Of 16 bits the upper 8 are
+            kept, as OpenCV does when it reads such a file. Alpha is dropped.
+
+    Raises:
+        IntegrityError: another shape or type, or no pixels.
+    """
+    import cv2
+
+    channels = 1 if frame.ndim == 2 else frame.shape[-1] if frame.ndim == 3 else 0  # noqa: PLR2004 - array ranks
+    if channels not in {1, 3, 4} or frame.dtype not in {np.dtype(np.uint8), np.dtype(np.uint16)} or frame.size == 0:
+        raise IntegrityError(
+            f"frame: got an array of shape {frame.shape} and type {frame.dtype}; "
+            "expected (height, width), (height, width, 3) or (height, width, 4), uint8 or uint16, at least one pixel",
+            hint="Give a BGR image as cv2.imread returns it.",
+        )
+    if frame.dtype == np.uint16:
+        frame = (frame >> 8).astype(np.uint8)
+    if channels == 3:  # noqa: PLR2004 - BGR
+        return frame  # type: ignore[return-value]  # uint16 was converted above
+    conversion = cv2.COLOR_GRAY2BGR if channels == 1 else cv2.COLOR_BGRA2BGR
+    return cv2.cvtColor(frame, conversion)  # type: ignore[return-value]  # uint8 in, uint8 out
+
+
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """Return a picture as (H, W, 3) uint8 BGR, turned upright as its EXIF orientation says.
+
+    Raises:
+        NotFoundError: no such file.
+        DiskError: the file cannot be read.
+        IntegrityError: the file is empty, damaged or no picture.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise NotFoundError(f"{path}: no such file") from error
+    except OSError as error:
+        raise DiskError(f"{path}: cannot be read: {error.strerror}") from error
+    return decode_image(data, where=str(path))
+
+
+def decode_image(data: bytes, *, where: str) -> NDArray[np.uint8]:
+    """Return encoded bytes (JPEG, PNG, …) as (H, W, 3) uint8 BGR, turned upright.
+
+    Raises:
+        IntegrityError: the bytes are empty, damaged or no picture; the message begins with `where`.
+    """
+    import cv2
+
+    if not data:
+        raise IntegrityError(f"{where}: got an empty file; expected an image")
+    image = None
+    with _quiet_opencv():
+        try:
+            image = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR)
+        except cv2.error:
+            # Some broken headers raise and others give None; both mean the same to the caller.
+            image = None
+    if image is None:
+        raise IntegrityError(
+            f"{where}: got {len(data)} bytes that cannot be decoded; expected a whole JPEG, PNG, BMP, WebP or TIFF"
+        )
+    return image  # type: ignore[return-value]  # IMREAD_COLOR gives uint8
+
+
+def write_image(path: Path, frame: NDArray[np.uint8]) -> None:
+    """Write a BGR uint8 frame, whole or not at all; the suffix chooses the format.
+
+    Raises:
+        UsageError: the suffix is no image format.
+        DiskError: the file cannot be written.
+    """
+    import cv2
+
+    from mecha.store.atomic import write_file
+
+    suffix = path.suffix.lower()
+    if suffix not in IMAGE_SUFFIXES:
+        raise UsageError(f'{path}: got suffix "{path.suffix}"; expected one of {", ".join(sorted(IMAGE_SUFFIXES))}')
+    _, encoded = cv2.imencode(suffix, frame)
+    write_file(path, encoded.tobytes())
+
+
+def image_files(source: str) -> tuple[Path, ...]:
+    """Return the pictures that `source` names: one file, those of a folder, or those that match a glob, sorted.
+
+    Raises:
+        NotFoundError: nothing is there.
+    """
+    path = Path(source)
+    if path.is_dir():
+        found = [file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES]
+    elif path.exists():
+        found = [path]
+    else:
+        found = [Path(name) for name in glob.glob(source, recursive=True)]  # noqa: PTH207 - an absolute pattern too
+        found = [file for file in found if file.suffix.lower() in IMAGE_SUFFIXES]
+    if not found:
+        what = "holds no image" if path.is_dir() else "no such file, and no image matches it as a pattern"
+        raise NotFoundError(f"{source}: {what}", hint=f"Images end in {', '.join(sorted(IMAGE_SUFFIXES))}.")
+    return tuple(sorted(found))
+
+
+def frames_of(source: str) -> Iterator[SourceFrame]:
+    """Yield every frame of an image, a folder of images, a glob pattern or a video file, in order.
+
+    Raises:
+        NotFoundError: nothing is there.
+        IntegrityError: a file cannot be decoded.
+    """
+    if Path(source).suffix.lower() in VIDEO_SUFFIXES and Path(source).is_file():
+        yield from _video_frames(source)
+        return
+    for file in image_files(source):
+        yield SourceFrame(source=str(file), index=0, image=read_image(file))
+
+
+def _video_frames(source: str) -> Iterator[SourceFrame]:
+    import cv2
+
+    with _quiet_opencv():
+        capture = cv2.VideoCapture(source)
+    index = 0
+    try:
+        while True:
+            whole, image = capture.read()
+            if not whole:
+                break
+            yield SourceFrame(source=source, index=index, image=image)  # type: ignore[arg-type]  # video is uint8
+            index += 1
+    finally:
+        capture.release()
+    if index == 0:
+        raise IntegrityError(f"{source}: got a file without a frame that can be decoded; expected a video")
+
+
+@contextmanager
+def _quiet_opencv() -> Iterator[None]:
+    """Keep OpenCV from writing its own lines to stderr beside the error that is raised."""
+    import cv2
+
+    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        yield
+    finally:
+        cv2.utils.logging.setLogLevel(level)
