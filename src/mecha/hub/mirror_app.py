@@ -1,0 +1,209 @@
+"""The mirror as a web application: the Hub's read API over a folder, for the unmodified huggingface_hub client."""
+
+import asyncio
+import hmac
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal
+from urllib.parse import parse_qs, quote
+
+from fastapi import APIRouter, Depends, FastAPI, Query, Request
+from fastapi.responses import JSONResponse, Response
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
+
+from mecha.hub import mirror_api
+from mecha.hub.mirror_files import ServedFile, ServedFolder, Snapshot
+from mecha.hub.mirror_ranges import Slice, select
+
+if TYPE_CHECKING:
+    from mecha.hub.source import RepoType
+
+_CHUNK_BYTES = 256 * 1024
+_FORM_BYTES = 1 << 20
+
+RepoTypes = Literal["models", "datasets"]
+
+
+def mirror_app(served: ServedFolder, *, token: str | None) -> FastAPI:
+    """Return the application that serves a folder; with a token, every request must carry it as a Bearer."""
+    # No OpenAPI pages: they would be the only part of a private mirror that answers without the token.
+    app = FastAPI(title="mecha mirror", openapi_url=None, docs_url=None, redoc_url=None)
+    router = APIRouter(dependencies=[Depends(_authorization(token))])
+    _add_info_routes(router, served, private=token is not None)
+    _add_tree_routes(router, served)
+    _add_file_routes(router, served)
+    app.include_router(router)
+    app.add_exception_handler(HTTPException, _error_response)
+    return app
+
+
+def _authorization(token: str | None) -> Callable[[Request], None]:
+    """The Hub answers 401 in two ways, and its client tells them apart by these headers."""
+
+    def authorize(request: Request) -> None:
+        if token is None:
+            return
+        sent = request.headers.get("authorization")
+        if sent is None:
+            raise _refusal(401, "RepoNotFound", "Invalid username or password.")
+        if not hmac.compare_digest(sent.encode(), f"Bearer {token}".encode()):
+            raise _refusal(401, None, "Invalid credentials in Authorization header")
+
+    return authorize
+
+
+def _add_info_routes(router: APIRouter, served: ServedFolder, *, private: bool) -> None:
+    @router.get("/api/{kind}/{owner}/{name}")
+    @router.get("/api/{kind}/{owner}/{name}/revision/{revision:path}")
+    def info(kind: RepoTypes, owner: str, name: str, revision: str = "main", *, blobs: bool = False) -> mirror_api.Json:
+        return mirror_api.repo_info(_snapshot(served, kind, owner, name, revision), blobs=blobs, private=private)
+
+
+def _add_tree_routes(router: APIRouter, served: ServedFolder) -> None:
+    @router.get("/api/{kind}/{owner}/{name}/tree/{revision}")
+    @router.get("/api/{kind}/{owner}/{name}/tree/{revision}/{path:path}")
+    def tree(
+        request: Request,
+        kind: RepoTypes,
+        owner: str,
+        name: str,
+        revision: str,
+        path: str = "",
+        *,
+        recursive: bool = False,
+        expand: bool = False,
+        limit: int = mirror_api.PAGE_ENTRIES,
+        cursor: Annotated[int, Query(ge=0)] = 0,
+    ) -> JSONResponse:
+        snapshot = _snapshot(served, kind, owner, name, revision)
+        page = mirror_api.tree_page(
+            snapshot, path.strip("/"), recursive=recursive, expand=expand, limit=limit, cursor=cursor
+        )
+        if page is None:
+            raise _refusal(404, "EntryNotFound", f"{path} does not exist on {revision!r}")
+        headers = {}
+        if page.next_cursor is not None:
+            headers["Link"] = f'<{request.url.include_query_params(cursor=page.next_cursor)}>; rel="next"'
+        return JSONResponse(list(page.entries), headers=headers)
+
+    @router.post("/api/{kind}/{owner}/{name}/paths-info/{revision}")
+    async def paths_info(
+        request: Request, kind: RepoTypes, owner: str, name: str, revision: str
+    ) -> list[mirror_api.Json]:
+        form = parse_qs((await _bounded_body(request)).decode(errors="replace"))
+        snapshot = await run_in_threadpool(_snapshot, served, kind, owner, name, revision)
+        expand = form.get("expand", ["false"])[0].lower() == "true"
+        return mirror_api.paths_info(snapshot, form.get("paths", []), expand=expand)
+
+
+def _add_file_routes(router: APIRouter, served: ServedFolder) -> None:
+    def resolve(request: Request, kind: RepoTypes, owner: str, name: str, revision: str, path: str) -> Response:
+        snapshot = _snapshot(served, kind, owner, name, revision)
+        file = snapshot.find(path)
+        if file is None:
+            commit = {"X-Repo-Commit": snapshot.commit}
+            raise _refusal(404, "EntryNotFound", f"{path} does not exist on {revision!r}", commit)
+        return _file_response(request, snapshot, file)
+
+    @router.api_route("/datasets/{owner}/{name}/resolve/{revision}/{path:path}", methods=["GET", "HEAD"])
+    def dataset_file(request: Request, owner: str, name: str, revision: str, path: str) -> Response:
+        return resolve(request, "datasets", owner, name, revision, path)
+
+    @router.api_route("/{owner}/{name}/resolve/{revision}/{path:path}", methods=["GET", "HEAD"])
+    def model_file(request: Request, owner: str, name: str, revision: str, path: str) -> Response:
+        return resolve(request, "models", owner, name, revision, path)
+
+
+def _snapshot(served: ServedFolder, kind: RepoTypes, owner: str, name: str, revision: str) -> Snapshot:
+    repo_type: RepoType = "model" if kind == "models" else "dataset"
+    snapshot = served.snapshot(repo_type, f"{owner}/{name}")
+    if snapshot is None:
+        raise _refusal(404, "RepoNotFound", "Repository not found")
+    if not snapshot.has_revision(revision):
+        raise _refusal(404, "RevisionNotFound", f"Invalid rev id: {revision}")
+    return snapshot
+
+
+def _file_response(request: Request, snapshot: Snapshot, file: ServedFile) -> Response:
+    headers = {
+        "ETag": f'"{file.sha256}"',
+        "X-Repo-Commit": snapshot.commit,
+        "X-Linked-Etag": f'"{file.sha256}"',
+        "X-Linked-Size": str(file.size_bytes),
+        "Accept-Ranges": "bytes",
+        "Cache-Control": "no-cache",
+        "Content-Disposition": f"attachment; filename*=UTF-8''{quote(file.path.rpartition('/')[2], safe='')}",
+        "Content-Type": "application/octet-stream",
+        "X-Content-Type-Options": "nosniff",
+    }
+    part = select(request.headers, etag=file.sha256, total=file.size_bytes, method=request.method)
+    if part.content_range is not None:
+        headers["Content-Range"] = part.content_range
+    if part.status == HTTPStatus.NOT_MODIFIED:
+        return Response(status_code=304, headers=headers)
+    headers["Content-Length"] = str(part.length)
+    if request.method == "HEAD" or part.length == 0:
+        return Response(status_code=part.status, headers=headers)
+    opened = file.open()
+    if opened is None:
+        raise _refusal(503, None, f"{file.path} is being replaced", {"Retry-After": "1"})
+    return _FileResponse(opened, part, headers)
+
+
+class _FileResponse(Response):
+    """Sends a part of an open file in chunks, stops when the client leaves, and closes the file."""
+
+    def __init__(self, file: BinaryIO, part: Slice, headers: dict[str, str]) -> None:
+        super().__init__(status_code=part.status, headers=headers)
+        self._file = file
+        self._part = part
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  # the ASGI signature
+        left = asyncio.create_task(_client_left(receive))
+        try:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            remaining = self._part.length
+            await run_in_threadpool(self._file.seek, self._part.start)
+            while remaining and not left.done():
+                chunk = await run_in_threadpool(self._file.read, min(_CHUNK_BYTES, remaining))
+                if not chunk:
+                    # Truncated while it was being sent: the server closes the connection, and the client sees that
+                    # the answer is shorter than its Content-Length.
+                    break
+                remaining -= len(chunk)
+                await send({"type": "http.response.body", "body": chunk, "more_body": remaining > 0})
+        finally:
+            left.cancel()
+            self._file.close()
+
+
+async def _client_left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _bounded_body(request: Request) -> bytes:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > _FORM_BYTES:
+            raise _refusal(413, None, f"The body is longer than {_FORM_BYTES} bytes")
+    return bytes(body)
+
+
+def _refusal(status: int, code: str | None, message: str, headers: dict[str, str] | None = None) -> HTTPException:
+    # Header values are Latin-1 by definition; a file name need not be.
+    sent = {"X-Error-Message": message.encode("ascii", "backslashreplace").decode(), **(headers or {})}
+    if code is not None:
+        sent["X-Error-Code"] = code
+    if status == HTTPStatus.UNAUTHORIZED:
+        sent["WWW-Authenticate"] = "Bearer"
+    return HTTPException(status, message, sent)
+
+
+def _error_response(_request: Request, error: Exception) -> Response:
+    if not isinstance(error, HTTPException):
+        raise error
+    return JSONResponse({"error": error.detail}, error.status_code, error.headers)

@@ -1,0 +1,171 @@
+"""The folder behind a mirror: which files a repo has, their digests, and the commit id that follows from them."""
+
+import hashlib
+import logging
+import os
+import re
+import stat
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from mecha.hub.source import RepoType
+
+log = logging.getLogger(__name__)
+
+# First parts of the Hub's own paths: a model owner of that name would hide them.
+_RESERVED = frozenset({"api", "datasets", "spaces", "kernels", "buckets"})
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}")
+_READ_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class ServedFile:
+    """One file of a repo as it was when its digest was taken.
+
+    Attributes:
+        path: relative to the repo, parts joined by "/".
+        location: where it is on this disk; inside the served folder after all links are followed.
+    """
+
+    path: str
+    location: Path
+    size_bytes: int
+    mtime_ns: int
+    sha256: str
+
+    def open(self) -> BinaryIO | None:
+        """Open the file, or return None when it is gone or no longer the one that was hashed."""
+        try:
+            file = self.location.open("rb")
+        except OSError:
+            return None
+        status = os.fstat(file.fileno())
+        if (status.st_size, status.st_mtime_ns) != (self.size_bytes, self.mtime_ns):
+            file.close()
+            return None
+        return file
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All files of a repo at one moment; `commit` (40 hex digits) is a function of their paths and digests."""
+
+    repo_id: str
+    repo_type: RepoType
+    commit: str
+    files: tuple[ServedFile, ...]
+
+    def has_revision(self, revision: str) -> bool:
+        """Whether the revision names this snapshot: "main" or its commit."""
+        return revision in {"main", self.commit}
+
+    def find(self, path: str) -> ServedFile | None:
+        """Return the file at a path; a path that leaves the repo is no file of it."""
+        return next((file for file in self.files if file.path == path), None)
+
+
+def commit_id(files: tuple[ServedFile, ...]) -> str:
+    """Return 40 hex digits that are the same for the same paths and contents, on any machine."""
+    lines = "".join(f"{file.sha256}  {file.path}\n" for file in sorted(files, key=lambda file: file.path))
+    return hashlib.sha1(lines.encode(), usedforsecurity=False).hexdigest()
+
+
+class ServedFolder:
+    """A folder laid out as `owner/name/file…` for models and `datasets/owner/name/file…` for datasets.
+
+    Dotfiles are not served, nor are links that lead out of the folder. Digests are kept in memory by path, size and
+    times, so that a file is read for hashing once for each of its versions. Safe to use from several threads.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.resolve()
+        self._digests: dict[Path, tuple[tuple[int, ...], str]] = {}
+        self._hashing = threading.Lock()
+
+    def repos(self) -> tuple[tuple[RepoType, str], ...]:
+        """Return (type, "owner/name") of all repos."""
+        models = [("model", name) for name in _repo_names(self.root) if name.split("/")[0] not in _RESERVED]
+        datasets = [("dataset", name) for name in _repo_names(self.root / "datasets")]
+        return (*models, *datasets)  # type: ignore[arg-type]  # the literals are widened to str in the list
+
+    def snapshot(self, repo_type: RepoType, repo_id: str) -> Snapshot | None:
+        """Return the files of a repo as they are now, or None when there is no such repo."""
+        owner, _, name = repo_id.partition("/")
+        if not (_NAME.fullmatch(owner) and _NAME.fullmatch(name)) or (repo_type == "model" and owner in _RESERVED):
+            return None
+        top = self.root / "datasets" if repo_type == "dataset" else self.root
+        if any(not folder.is_dir() or folder.is_symlink() for folder in (top / owner / name, top / owner, top)):
+            return None
+        found = (self._served(path, location) for path, location in self._walk(top / owner / name, ""))
+        files = tuple(file for file in found if file is not None)
+        return Snapshot(repo_id, repo_type, commit_id(files), files)
+
+    def _walk(self, folder: Path, prefix: str) -> Iterator[tuple[str, Path]]:
+        try:
+            with os.scandir(folder) as scan:
+                entries = sorted(scan, key=lambda entry: entry.name)
+        except OSError as error:
+            log.warning("%s is not served: %s", folder, error.strerror)
+            return
+        for entry in entries:
+            if entry.name.startswith(".") or not _is_utf8(entry.name):
+                continue
+            location = Path(entry.path)
+            if entry.is_dir(follow_symlinks=False):
+                yield from self._walk(location, f"{prefix}{entry.name}/")
+            elif not entry.is_symlink() or self._stays_inside(location):
+                yield f"{prefix}{entry.name}", location
+
+    def _stays_inside(self, link: Path) -> bool:
+        target = Path(os.path.realpath(link))
+        if not target.is_relative_to(self.root):
+            return False
+        return not any(part.startswith(".") for part in target.relative_to(self.root).parts)
+
+    def _served(self, path: str, location: Path) -> ServedFile | None:
+        try:
+            status = location.stat()
+            if not stat.S_ISREG(status.st_mode):
+                return None
+            return ServedFile(path, location, status.st_size, status.st_mtime_ns, self._digest(location, status))
+        except OSError as error:
+            log.warning("%s is not served: %s", location, error.strerror)
+            return None
+
+    def _digest(self, location: Path, status: os.stat_result) -> str:
+        # The change time is part of the key because a file can be rewritten with its modification time put back.
+        version = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+        with self._hashing:
+            known = self._digests.get(location)
+            if known is not None and known[0] == version:
+                return known[1]
+            with location.open("rb") as file:
+                digest = hashlib.sha256()
+                while chunk := file.read(_READ_BYTES):
+                    digest.update(chunk)
+            self._digests[location] = (version, digest.hexdigest())
+            return digest.hexdigest()
+
+
+def _repo_names(top: Path) -> list[str]:
+    if not top.is_dir() or top.is_symlink():
+        return []
+    owners = [owner for owner in sorted(top.iterdir()) if _is_named_folder(owner)]
+    return [
+        f"{owner.name}/{repo.name}" for owner in owners for repo in sorted(owner.iterdir()) if _is_named_folder(repo)
+    ]
+
+
+def _is_named_folder(path: Path) -> bool:
+    return bool(_NAME.fullmatch(path.name)) and path.is_dir() and not path.is_symlink()
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
