@@ -11,10 +11,12 @@ from mecha.arena.optics import NEAR_M, Points, View
 
 Colour = NDArray[np.float64]
 
-# An object is in the ground truth when at least this share of its outline can be seen ...
-MIN_VISIBLE = 0.3
+# An object is in the ground truth when at least this share of its outline lies in the frame ...
+MIN_IN_FRAME = 0.12
+# ... at least this share of that part can be seen ...
+MIN_VISIBLE = 0.35
 # ... and its box is at least this long on both sides, for a frame whose longer side is 320 pixels.
-MIN_SIDE_AT_320 = 8.0
+MIN_SIDE_AT_320 = 10.0
 
 _SHIFT = 4
 
@@ -116,8 +118,12 @@ class Painter:
             return None
         mask = cv2.compare(patch, owner, cv2.CMP_EQ)
         x, y, width, height = cv2.boundingRect(mask)
-        outline_area = cv2.contourArea(cv2.convexHull(corners))
-        if min(width, height) < max(1.0, min_side) or cv2.countNonZero(mask) < MIN_VISIBLE * outline_area:
+        if min(width, height) < max(1.0, min_side):
+            return None
+        hull = cv2.convexHull(corners)
+        frame = np.array([[0, 0], [self.view.width, 0], [self.view.width, self.view.height], [0, self.view.height]])
+        in_frame = cv2.intersectConvexConvex(hull, frame.astype(np.float32))[0]
+        if in_frame < MIN_IN_FRAME * cv2.contourArea(hull) or cv2.countNonZero(mask) < MIN_VISIBLE * in_frame:
             return None
         return left + x, top + y, left + x + width, top + y + height
 

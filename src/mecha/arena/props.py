@@ -151,29 +151,30 @@ class Ball:
             share = step / steps
             bright = light.ambient + (1 - light.ambient) * math.sin(share * math.pi / 2)
             painter.disc(pixel + lamp * radius * 0.42 * share, radius * (1 - 0.94 * share**0.9), self.colour * bright)
-        self._draw_seams(painter, at, centre, radius)
+        self._draw_seams(painter, at, centre, pixel, radius)
         if self.gloss:
             shine = self.colour * (1 - self.gloss) + 255 * self.gloss
             painter.disc(pixel + lamp * radius * 0.52, radius * 0.11, shine)
 
-    def _draw_seams(self, painter: Painter, at: Placement, centre: Points, radius_px: float) -> None:
+    def _draw_seams(self, painter: Painter, at: Placement, centre: Points, middle: Points, radius_px: float) -> None:
         if radius_px < 7 or not len(self.seams):
             return
         roll = at.travel_m / self.size_m
         cos, sin = math.cos(roll), math.sin(roll)
         spin = turn_z(at.heading) @ np.array([[cos, 0, sin], [0, 1, 0], [-sin, 0, cos]])
         turn = np.linspace(0, 2 * np.pi, 33)
-        to_eye = painter.view.origin - centre
+        # Seen from the ball's own axis, so that the seams end where its disc ends, near the frame's edge too.
+        ahead = (centre - painter.view.origin) / np.linalg.norm(centre - painter.view.origin)
+        right = np.cross(painter.view.rotation[1], ahead)
+        right /= np.linalg.norm(right)
+        axes = np.stack([right, np.cross(ahead, right)], axis=1)
         for normal in self.seams:
             side = np.cross(normal, [0.36, 0.48, 0.8])
             side /= np.linalg.norm(side)
             circle = np.cos(turn)[:, None] * side + np.sin(turn)[:, None] * np.cross(normal, side)
             points = circle @ spin.T
-            front = points @ to_eye > self.size_m + 0.2 * float(np.linalg.norm(to_eye))
-            pixels = painter.project(centre + points * self.size_m)
-            if pixels is None:
-                return
-            for run in _runs(front):
+            pixels = middle + points @ axes * (radius_px * 0.97)
+            for run in _runs(points @ ahead < -0.15):  # noqa: PLR2004 - short of the rim by half a line
                 painter.line(pixels[run], radius_px * 0.07, self.seam)
 
 

@@ -132,7 +132,7 @@ def _random_wall_tags(rng: np.random.Generator, hall: Hall) -> list[tuple[Prop, 
     placed: list[tuple[Prop, Path]] = []
     for wall in rng.permutation(4)[: int(rng.integers(0, 4))].tolist():
         inward = math.pi * (1 + wall / 2)
-        size = rng.uniform(0.25, min(0.55, hall.wall_m * 0.8))
+        size = min(rng.uniform(0.35, 0.6), hall.wall_m * 0.85)
         tag = Tag(size, rng.uniform(0.1, 0.85) * (hall.wall_m - size), _random_code(rng))
         outward = np.array([math.cos(wall * math.pi / 2), math.sin(wall * math.pi / 2), 0])
         aside = np.array([-outward[1], outward[0], 0]) * rng.uniform(-3, 3)
@@ -165,7 +165,7 @@ def _random_ball(rng: np.random.Generator) -> Ball:
     )
     seams = rng.standard_normal((int(rng.integers(0, 4)), 3))
     seams /= np.linalg.norm(seams, axis=1, keepdims=True)
-    return Ball(rng.uniform(0.1, 0.3), colour, seam, seams, rng.uniform(0, 0.7) * float(rng.uniform() < 0.7))
+    return Ball(rng.uniform(0.12, 0.32), colour, seam, seams, rng.uniform(0, 0.7) * float(rng.uniform() < 0.7))
 
 
 def _random_crate(rng: np.random.Generator) -> Crate:
@@ -201,9 +201,9 @@ def _quads(rectangles: list[tuple[float, float, float, float, float]]) -> tuple[
 
 def _random_tag(rng: np.random.Generator) -> Tag:
     if rng.uniform() < 0.25:
-        return Tag(rng.uniform(0.35, 0.6), 0.0, _random_code(rng), flat=True)
+        return Tag(rng.uniform(0.45, 0.75), 0.0, _random_code(rng), flat=True)
     post = rng.uniform(0.05, 0.45)
-    return Tag(rng.uniform(0.22, 0.5), post, _random_code(rng), stand=np.full(3, rng.uniform(40, 190)))
+    return Tag(rng.uniform(0.3, 0.55), post, _random_code(rng), stand=np.full(3, rng.uniform(40, 190)))
 
 
 def _random_code(rng: np.random.Generator) -> NDArray[np.bool_]:
