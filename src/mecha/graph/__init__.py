@@ -1,0 +1,1 @@
+"""ONNX graphs: what a model is, where its decode tail begins, how it is made ready for a session."""
