@@ -58,7 +58,7 @@ def _fix_shape(value: "ValueInfoProto", wanted: tuple[int, ...]) -> None:
     if any(size not in {0, want} for size, want in zip(sizes, wanted, strict=True)):
         takes = "x".join(str(size) if size else "any" for size in sizes)
         raise UnsupportedModelError(
-            f"input {value.name}: got size {'x'.join(map(str, wanted))}; expected {takes}, the only size this model takes"
+            f"input {value.name}: got size {'x'.join(map(str, wanted))}; expected {takes}, all that this model takes"
         )
     for dim, want in zip(dims, wanted, strict=True):
         dim.dim_value = want
