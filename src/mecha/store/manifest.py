@@ -109,13 +109,14 @@ class Int8Record(Frozen):
     """The INT8 build of this model, or why there is none.
 
     Attributes:
-        state: "built"; "failed" with a reason; "pending" (not made yet); "disabled" (the entry says so).
+        state: "built"; "failed" (it could not be made, the next pull tries again); "rejected" (it was made, and the gate
+            found nothing that is right: not tried again under the same key); "pending"; "disabled" (the entry says so).
         key: digest of all that the build depends on; a build with another key is stale.
         method: the method that won; requested_method: what the entry or the user asked for.
         message: one line for people.
     """
 
-    state: Literal["built", "failed", "pending", "disabled"]
+    state: Literal["built", "failed", "rejected", "pending", "disabled"]
     key: str = ""
     requested_method: str = ""
     method: str = ""
