@@ -52,7 +52,9 @@ def measure(model: Path, scenes: int) -> dict[str, Any]:
     options = ort.SessionOptions()
     options.log_severity_level = 3
     session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    images, annotations, found = [], [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    found: list[dict[str, Any]] = []
     for seed in range(scenes):
         scene = training_scene(seed)
         images.append({"id": seed, "width": 320, "height": 320})

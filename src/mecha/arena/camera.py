@@ -15,6 +15,8 @@ FRAMES_PER_SECOND = 30
 _ROOM_M = 2.3
 _TRACK_M = 3.1
 
+_FURNITURE = ("cone", "ball", "crate", "tag") * 4 + ("barrel",)
+
 
 class ArenaCamera:
     """A synthetic camera on a robot that drives round a furnished arena.
@@ -31,7 +33,8 @@ class ArenaCamera:
         rng = np.random.default_rng([seed, 1])
         self._seed = seed
         self._size = (width, height)
-        world = random_world(rng, 1024, _ROOM_M)
+        kinds = rng.permutation(_FURNITURE).tolist()
+        world = random_world(rng, 1024, _ROOM_M, kinds)
         self._world: World = replace(world, gain=1.05, noise=world.noise / 3)
         self._phases = rng.uniform(0, 2 * math.pi, 5)
         self._turns = rng.choice([-1.0, 1.0])

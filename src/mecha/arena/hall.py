@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mecha.arena.dice import chance, random_colour
 from mecha.arena.optics import Points, View
 from mecha.arena.painter import Colour, Light, Painter
 
@@ -135,18 +136,6 @@ def _sides() -> list[tuple[Points, Points]]:
     return list(zip(corners, np.roll(corners, -1, axis=0), strict=True))
 
 
-def random_colour(rng: np.random.Generator, saturation: tuple[float, float], value: tuple[float, float]) -> Colour:
-    """A colour of any hue, saturation and value drawn from the given ranges (0-1)."""
-    return hsv(rng.uniform(0, 1), rng.uniform(*saturation), rng.uniform(*value))
-
-
-def hsv(hue: float, saturation: float, value: float) -> Colour:
-    """The colour (3,) blue, green, red 0-255 of hue (turns), saturation and value (0-1)."""
-    wheel = np.abs(((hue + np.array([1 / 3, 2 / 3, 1.0])) % 1) * 6 - 3) - 1
-    colour: Colour = 255 * value * (1 - saturation * (1 - np.clip(wheel, 0, 1)))
-    return colour
-
-
 def random_hall(rng: np.random.Generator, floor_cells: int) -> Hall:
     """A hall of its own, with a floor texture of `floor_cells` squared."""
     azimuth, elevation = rng.uniform(0, 2 * math.pi), rng.uniform(0.7, 1.25)
@@ -205,15 +194,15 @@ def _cloud(rng: np.random.Generator, cells: int, sizes: tuple[int, ...]) -> NDAr
 
 
 def _lay_tiles(rng: np.random.Generator, floor: NDArray[np.uint8], metre: float, colour: Colour) -> None:
-    kind = rng.integers(4)
-    if kind == 0:
+    style = ("plain", "tiles", "planks", "few planks")[int(rng.integers(4))]
+    if style == "plain":
         return
     cells = len(floor)
     across = metre * rng.uniform(0.3, 1.0)
-    along = across if kind == 1 else metre * rng.uniform(1.2, 2.5)
+    along = across if style == "tiles" else metre * rng.uniform(1.2, 2.5)
     for row in range(math.ceil(cells / across)):
         for column in range(math.ceil(cells / along)):
-            if rng.uniform() < (0.75 if kind != 3 else 0.4):
+            if chance(rng, 0.4 if style == "few planks" else 0.75):
                 left, top = round(column * along), round(row * across)
                 tile = floor[top : round((row + 1) * across), left : round((column + 1) * along)]
                 cv2.convertScaleAbs(tile, tile, rng.uniform(0.88, 1.12))
@@ -229,12 +218,12 @@ def _lay_tape(rng: np.random.Generator, floor: NDArray[np.uint8], metre: float) 
         colour = random_colour(rng, (0, 0.95), (0.05, 1.0)).tolist()
         width = max(1, round(metre * rng.uniform(0.03, 0.09)))
         a, b = rng.integers(0, cells, (2, 2)).tolist()
-        kind = rng.integers(4)
-        if kind == 0:
+        style = ("line", "circle", "field", "patch")[int(rng.integers(4))]
+        if style == "line":
             cv2.line(floor, a, b, colour, width, cv2.LINE_AA)
-        elif kind == 1:
+        elif style == "circle":
             cv2.circle(floor, a, round(metre * rng.uniform(0.3, 1.6)), colour, width, cv2.LINE_AA)
-        elif kind == 2:
+        elif style == "field":
             cv2.rectangle(floor, a, b, colour, width, cv2.LINE_AA)
         else:
             size = rng.uniform(0.3, 0.9) * metre

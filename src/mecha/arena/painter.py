@@ -116,7 +116,7 @@ class Painter:
         patch = self._owners[top : max(top, bottom), left : max(left, right)]
         if patch.size == 0:
             return None
-        mask = cv2.compare(patch, owner, cv2.CMP_EQ)
+        mask = (patch == owner).view(np.uint8)
         x, y, width, height = cv2.boundingRect(mask)
         if min(width, height) < max(1.0, min_side):
             return None

@@ -7,31 +7,27 @@ import math
 from dataclasses import dataclass
 from typing import Protocol
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from mecha.arena.labels import BALL, CONE, CRATE, TAG
 from mecha.arena.optics import Points
 from mecha.arena.painter import Colour, Painter
+from mecha.arena.solids import (
+    BOX_CORNERS,
+    Marks,
+    Placement,
+    draw_box,
+    draw_code,
+    draw_frustum,
+    runs,
+    turn_z,
+    unit_ring,
+)
 
-_BOX_CORNERS = np.array([[x, y, z] for z in (0, 1) for x, y in ((-1, -1), (1, -1), (1, 1), (-1, 1))], float)
-_BOX_FACES = ((0, 1, 5, 4), (1, 2, 6, 5), (2, 3, 7, 6), (3, 0, 4, 7), (4, 5, 6, 7))
-_BOX_NORMALS = np.array([[0, -1, 0], [1, 0, 0], [0, 1, 0], [-1, 0, 0], [0, 0, 1]], float)
-
-
-@dataclass(frozen=True)
-class Placement:
-    """Where a prop is at one moment: its foot, its heading in radians, and how far it has rolled."""
-
-    foot: Points
-    heading: float
-    travel_m: float
-
-    def to_world(self, local: Points) -> Points:
-        """Points (..., 3) in the prop's own coordinates, in the world's."""
-        turned: Points = local @ turn_z(self.heading).T + self.foot
-        return turned
+# Seams stop this share of the radius short of the rim: half a line would stick out.
+_SEAM_MARGIN = 0.15
+_SEAMS_FROM_PX = 7
 
 
 class Prop(Protocol):
@@ -51,12 +47,6 @@ class Prop(Protocol):
         ...
 
 
-def turn_z(angle: float) -> Points:
-    """The rotation (3, 3) about the vertical axis."""
-    cos, sin = math.cos(angle), math.sin(angle)
-    return np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
-
-
 @dataclass(frozen=True)
 class Cone:
     """A traffic cone: a frustum with coloured bands on a square plate."""
@@ -73,7 +63,7 @@ class Cone:
     def shadow(self, at: Placement) -> Points:
         """Foot plate and tip."""
         half, top = 0.38 * self.height_m, self.height_m
-        return at.to_world(np.concatenate([_BOX_CORNERS[:4] * half, np.array([[0, 0, top]])]))
+        return at.to_world(np.concatenate([BOX_CORNERS[:4] * half, np.array([[0, 0, top]])]))
 
     def draw(self, painter: Painter, at: Placement) -> None:
         """Plate, then body."""
@@ -101,7 +91,7 @@ class Barrel:
 
     def shadow(self, at: Placement) -> Points:
         """Bottom and top ring."""
-        rings = _ring(8)[None] * self.size_m + np.array([[[0, 0, 0.0]], [[0, 0, self.height_m]]])
+        rings = unit_ring(8)[None] * self.size_m + np.array([[[0, 0, 0.0]], [[0, 0, self.height_m]]])
         return at.to_world(rings.reshape(-1, 3))
 
     def draw(self, painter: Painter, at: Placement) -> None:
@@ -129,7 +119,7 @@ class Ball:
     def shadow(self, at: Placement) -> Points:
         """The silhouette seen from the lamp, near enough: three rings."""
         rings = np.concatenate(
-            [_ring(8) * scale + np.array([0, 0, z]) for scale, z in ((0.7, -0.7), (1, 0), (0.7, 0.7))]
+            [unit_ring(8) * scale + np.array([0, 0, z]) for scale, z in ((0.7, -0.7), (1, 0), (0.7, 0.7))]
         )
         return at.to_world(rings * self.size_m + np.array([0, 0, self.size_m]))
 
@@ -157,7 +147,7 @@ class Ball:
             painter.disc(pixel + lamp * radius * 0.52, radius * 0.11, shine)
 
     def _draw_seams(self, painter: Painter, at: Placement, centre: Points, middle: Points, radius_px: float) -> None:
-        if radius_px < 7 or not len(self.seams):
+        if radius_px < _SEAMS_FROM_PX or not len(self.seams):
             return
         roll = at.travel_m / self.size_m
         cos, sin = math.cos(roll), math.sin(roll)
@@ -174,21 +164,19 @@ class Ball:
             circle = np.cos(turn)[:, None] * side + np.sin(turn)[:, None] * np.cross(normal, side)
             points = circle @ spin.T
             pixels = middle + points @ axes * (radius_px * 0.97)
-            for run in _runs(points @ ahead < -0.15):  # noqa: PLR2004 - short of the rim by half a line
+            for run in runs(points @ ahead < -_SEAM_MARGIN):
                 painter.line(pixels[run], radius_px * 0.07, self.seam)
 
 
 @dataclass(frozen=True)
 class Crate:
-    """A box; `marks` are quads (K, 4, 2) in face coordinates 0-1 with a brightness factor each, on every side."""
+    """A box; `side` is painted on its four sides, `lid` on its top."""
 
     half_m: tuple[float, float]
     height_m: float
     colour: Colour
-    marks: Points
-    factors: Points  # (K,)
-    lid: Points  # marks of the top face, (L, 4, 2)
-    lid_factors: Points
+    side: Marks
+    lid: Marks
 
     @property
     def radius_m(self) -> float:
@@ -197,12 +185,12 @@ class Crate:
 
     def shadow(self, at: Placement) -> Points:
         """The eight corners."""
-        return at.to_world(_BOX_CORNERS * np.array([*self.half_m, self.height_m]))
+        return at.to_world(BOX_CORNERS * np.array([*self.half_m, self.height_m]))
 
     def draw(self, painter: Painter, at: Placement) -> None:
         """Up to three faces with their marks."""
         painter.begin(CRATE)
-        draw_box(painter, at, (*self.half_m, self.height_m), self.colour, self)
+        draw_box(painter, at, (*self.half_m, self.height_m), self.colour, self.side, self.lid)
 
 
 @dataclass(frozen=True)
@@ -248,95 +236,3 @@ class Tag:
             corners, normal = corners[[1, 0, 3, 2]], -normal
         painter.begin(TAG)
         draw_code(painter, corners, self.code, 0.35 + 0.65 * float(painter.light.on(normal)))
-
-
-def draw_code(painter: Painter, corners: Points, code: NDArray[np.bool_], bright: float) -> None:
-    """Draw a tag on the quad `corners` (4, 3): one cell of white margin, one of black border, then the code."""
-    cells = len(code) + 4
-    across, down = (corners[1] - corners[0]) / cells, (corners[3] - corners[0]) / cells
-    quads = [(0, 0, cells, cells), (1, 1, cells - 1, cells - 1)]
-    for row, bits in enumerate(code):
-        quads += [(run.start + 2, row + 2, run.stop + 2, row + 3) for run in _runs(bits)]
-    grid = np.array(quads, float)
-    uv = grid[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2)
-    pixels = painter.project(corners[0] + uv[..., :1] * across + uv[..., 1:] * down)
-    if pixels is None:
-        return
-    white, black = np.full(3, 245.0 * bright), np.full(3, 18 + 14 * bright)
-    painter.solid(pixels[0], white)
-    painter.detail(pixels[1], black)
-    if np.ptp(pixels[0], axis=0).max() >= cells:
-        for quad in pixels[2:]:
-            painter.detail(quad, white)
-
-
-def draw_box(
-    painter: Painter, at: Placement, size: tuple[float, float, float], colour: Colour, crate: Crate | None = None
-) -> bool:
-    """Draw a box of half widths size[0], size[1] and height size[2]; False when it reaches behind the camera."""
-    corners = at.to_world(_BOX_CORNERS * np.array(size))
-    pixels = painter.project(corners)
-    if pixels is None:
-        return False
-    normals = _BOX_NORMALS @ turn_z(at.heading).T
-    bright = painter.light.on(normals)
-    for index, face in enumerate(_BOX_FACES):
-        points = corners[list(face)]
-        if normals[index] @ (painter.view.origin - points[0]) <= 0:
-            continue
-        painter.solid(pixels[list(face)], colour * bright[index])
-        if crate is not None and np.ptp(pixels, axis=0).max() > 12:
-            marks, factors = (crate.lid, crate.lid_factors) if index == 4 else (crate.marks, crate.factors)
-            _draw_marks(painter, points, marks, np.clip(colour[None] * factors[:, None], 0, 255) * bright[index])
-    return True
-
-
-def _draw_marks(painter: Painter, face: Points, marks: Points, colours: Points) -> None:
-    if not len(marks):
-        return
-    across, up = face[1] - face[0], face[3] - face[0]
-    pixels = painter.project(face[0] + marks[..., :1] * across + marks[..., 1:] * up)
-    if pixels is None:
-        return
-    for quad, colour in zip(pixels, colours, strict=True):
-        painter.detail(quad, colour)
-
-
-def draw_frustum(
-    painter: Painter, at: Placement, levels: list[float], radii: list[float], colours: list[Colour]
-) -> None:
-    """Draw a round body: rings of `radii` at `levels` from the bottom up, a colour between each two."""
-    sides = 24
-    ring = _ring(sides)
-    offsets = np.array([[0, 0, level] for level in levels])
-    rings = at.to_world(ring[None] * np.array(radii)[:, None, None] + offsets[:, None])
-    pixels = painter.project(rings)
-    if pixels is None:
-        return
-    outline = cv2.convexHull(pixels.reshape(-1, 2).astype(np.float32)).reshape(-1, 2).astype(float)
-    middle = ring @ turn_z(math.pi / sides).T @ turn_z(at.heading).T
-    bright = painter.light.on(middle)
-    painter.solid(outline, colours[0] * float(bright.mean()))
-    fine = np.ptp(outline, axis=0).max() > 24
-    to_eye = painter.view.origin - at.foot
-    front = np.flatnonzero(middle @ to_eye > radii[0])
-    for band, colour in enumerate(colours):
-        hull = cv2.convexHull(pixels[band : band + 2].reshape(-1, 2).astype(np.float32)).reshape(-1, 2)
-        painter.detail(hull.astype(float), colour * float(bright[front].mean() if len(front) else 1))
-        for side in front if fine else ():
-            after = (side + 1) % sides
-            quad = pixels[[band, band, band + 1, band + 1], [side, after, after, side]]
-            painter.detail(quad, colour * float(bright[side]))
-    if painter.view.origin[2] > levels[-1]:
-        painter.detail(pixels[-1], colours[-1] * float(painter.light.on(np.array([0.0, 0, 1]))) * 0.9)
-
-
-def _ring(sides: int) -> Points:
-    turn = np.linspace(0, 2 * np.pi, sides, endpoint=False)
-    return np.stack([np.cos(turn), np.sin(turn), np.zeros(sides)], axis=1)
-
-
-def _runs(flags: NDArray[np.bool_]) -> list[slice]:
-    """The stretches of consecutive true values."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], flags.astype(np.int8), [0]])))
-    return [slice(int(start), int(stop)) for start, stop in zip(edges[::2], edges[1::2], strict=True)]

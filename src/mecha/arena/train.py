@@ -63,8 +63,11 @@ def train(recipe: Recipe, shelf: Shelf, checkpoint: Path | None = None) -> Arena
     """
     torch.set_num_threads(recipe.threads)
     torch.manual_seed(recipe.seed)
-    torch.use_deterministic_algorithms(True)  # noqa: FBT003 - PyTorch's own signature
-    net = ArenaNet(len(CLASS_NAMES)).to(memory_format=torch.channels_last)
+    torch.use_deterministic_algorithms(True)
+    net = ArenaNet(len(CLASS_NAMES))
+    for weight in net.parameters():
+        if weight.ndim == 4:  # noqa: PLR2004 - kernels; this layout is twice as quick on CPUs
+            weight.data = weight.data.contiguous(memory_format=torch.channels_last)
     average = deepcopy(net)
     optimizer = torch.optim.AdamW(_weight_groups(net), lr=recipe.rate)
     steps_per_epoch = len(shelf.boxes) // recipe.batch
@@ -94,7 +97,8 @@ def train(recipe: Recipe, shelf: Shelf, checkpoint: Path | None = None) -> Arena
         if checkpoint is not None:
             state = {"epoch": epoch + 1, "net": net.state_dict(), "average": average.state_dict()}
             torch.save({**state, "optimizer": optimizer.state_dict()}, checkpoint)
-    return average.eval()
+    average.eval()
+    return average
 
 
 def _resume(checkpoint: Path | None, net: ArenaNet, average: ArenaNet, optimizer: torch.optim.Optimizer) -> int:

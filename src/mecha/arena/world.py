@@ -1,18 +1,24 @@
 """A furnished arena: which props there are, how they move, and one frame of it."""
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mecha.arena.hall import Hall, hsv, random_colour, random_hall
+from mecha.arena.dice import chance, hsv, random_colour
+from mecha.arena.hall import Hall, random_hall
 from mecha.arena.labels import Scene
 from mecha.arena.optics import Points, View
-from mecha.arena.painter import Colour
-from mecha.arena.props import Ball, Barrel, Cone, Crate, Placement, Prop, Tag
+from mecha.arena.props import Ball, Barrel, Cone, Crate, Prop, Tag
+from mecha.arena.solids import Marks, Placement
+
+if TYPE_CHECKING:
+    from mecha.arena.painter import Colour
 
 _NOISE_CELLS = 512
 _NOISE_SCALE = 60
@@ -87,7 +93,7 @@ class World:
 
 @cache
 def _noise_sheet() -> NDArray[np.uint8]:
-    """(_NOISE_CELLS, _NOISE_CELLS, 3) half-normal noise of deviation _NOISE_SCALE, grey: sensors are seldom worse in colour."""
+    """Grey half-normal noise of deviation _NOISE_SCALE, (_NOISE_CELLS, _NOISE_CELLS, 3)."""
     grey = np.random.default_rng(6).standard_normal((_NOISE_CELLS, _NOISE_CELLS), np.float32) * _NOISE_SCALE
     return np.repeat(np.clip(np.abs(grey), 0, 255).astype(np.uint8)[..., None], 3, axis=2)
 
@@ -97,25 +103,35 @@ def _draw_order(prop: Prop, at: Placement, view: View) -> tuple[bool, float]:
     return not lies_or_hangs, -float(np.linalg.norm(at.foot[:2] - view.origin[:2]))
 
 
-def random_world(rng: np.random.Generator, floor_cells: int, room_m: float) -> World:
-    """A furnished arena; everything on the floor stays within `room_m` of its middle."""
+def random_world(
+    rng: np.random.Generator, floor_cells: int, room_m: float, kinds: Sequence[str] | None = None
+) -> World:
+    """A furnished arena; everything on the floor stays within `room_m` of its middle.
+
+    Args:
+        rng: where the choices come from.
+        floor_cells: pixels along the floor's texture.
+        room_m: metres.
+        kinds: names out of KINDS, first come first placed; None draws 6 to 16 of them.
+    """
     hall = random_hall(rng, floor_cells)
+    if kinds is None:
+        kinds = rng.choice(list(KINDS), int(rng.integers(6, 17)), p=_SHARES).tolist()
     props: list[tuple[Prop, Path]] = []
     taken: list[tuple[float, float, float]] = []
-    for kind in rng.choice(5, int(rng.integers(6, 17)), p=[0.25, 0.25, 0.23, 0.17, 0.10]).tolist():
-        prop = (_random_cone, _random_ball, _random_crate, _random_tag, _random_barrel)[kind](rng)
+    for kind in kinds:
+        prop = _MAKERS[kind](rng)
         path = _random_path(rng, prop, room_m, taken)
         if path is not None:
             props.append((prop, path))
     props += _random_wall_tags(rng, hall)
-    strength = rng.uniform(1.0, 9.0)
-    return World(hall, tuple(props), rng.uniform(0.75, 1.3), strength)
+    return World(hall, tuple(props), noise=rng.uniform(1.0, 9.0), gain=rng.uniform(0.75, 1.3))
 
 
 def _random_path(
     rng: np.random.Generator, prop: Prop, room_m: float, taken: list[tuple[float, float, float]]
 ) -> Path | None:
-    moves = rng.uniform() < (0.75 if isinstance(prop, Ball) else 0.2)
+    moves = chance(rng, 0.75 if isinstance(prop, Ball) else 0.2)
     radius = rng.uniform(0.1, 0.45) if moves else 0.0
     reach = radius + prop.radius_m
     for _ in range(12):
@@ -141,49 +157,47 @@ def _random_wall_tags(rng: np.random.Generator, hall: Hall) -> list[tuple[Prop, 
 
 
 def _random_cone(rng: np.random.Generator) -> Cone:
-    orange = rng.uniform() < 0.6
+    orange = chance(rng, 0.6)
     body = (
         hsv(rng.uniform(0.0, 0.09), rng.uniform(0.75, 1), rng.uniform(0.75, 1))
         if orange
         else random_colour(rng, (0.6, 1), (0.5, 1))
     )
-    band = np.full(3, rng.uniform(190, 255)) if rng.uniform() < 0.85 else random_colour(rng, (0.4, 1), (0.4, 1))
+    band = np.full(3, rng.uniform(190, 255)) if chance(rng, 0.85) else random_colour(rng, (0.4, 1), (0.4, 1))
     low, high = rng.uniform(0.25, 0.45), rng.uniform(0.5, 0.7)
     styles = (
         ((1.0, body),),
         ((low, body), (high, band), (1.0, body)),
         ((low, body), (low + 0.15, band), (high + 0.05, body), (high + 0.18, band), (1.0, body)),
     )
-    plate = body * 0.9 if rng.uniform() < 0.5 else np.full(3, rng.uniform(25, 70))
+    plate = body * 0.9 if chance(rng, 0.5) else np.full(3, rng.uniform(25, 70))
     return Cone(rng.uniform(0.28, 0.7), plate, styles[int(rng.integers(3))])
 
 
 def _random_ball(rng: np.random.Generator) -> Ball:
     colour = random_colour(rng, (0.1, 1), (0.5, 1))
-    seam: Colour = (
-        np.full(3, rng.choice([20.0, 245.0])) if rng.uniform() < 0.6 else random_colour(rng, (0.5, 1), (0.2, 1))
-    )
+    seam: Colour = np.full(3, rng.choice([20.0, 245.0])) if chance(rng, 0.6) else random_colour(rng, (0.5, 1), (0.2, 1))
     seams = rng.standard_normal((int(rng.integers(0, 4)), 3))
     seams /= np.linalg.norm(seams, axis=1, keepdims=True)
-    return Ball(rng.uniform(0.12, 0.32), colour, seam, seams, rng.uniform(0, 0.7) * float(rng.uniform() < 0.7))
+    return Ball(rng.uniform(0.12, 0.32), colour, seam, seams, rng.uniform(0, 0.7) * chance(rng, 0.7))
 
 
 def _random_crate(rng: np.random.Generator) -> Crate:
     half = (rng.uniform(0.15, 0.36), rng.uniform(0.15, 0.36))
     height = rng.uniform(0.18, 0.6)
-    kind = rng.integers(4)
-    if kind == 0:
+    style = ("wood", "cardboard", "plastic", "painted")[int(rng.integers(4))]
+    if style == "wood":
         colour = hsv(rng.uniform(0.07, 0.12), rng.uniform(0.3, 0.65), rng.uniform(0.55, 0.9))
         planks = int(rng.integers(3, 6))
         gaps = [(0.0, row / planks - 0.012, 1.0, row / planks + 0.012, 0.45) for row in range(1, planks)]
         frame = [(0, 0, 0.12, 1, 1.12), (0.88, 0, 1, 1, 1.12), (0, 0, 1, 0.1, 1.05), (0, 0.9, 1, 1, 1.05)]
         marks, lid = gaps + frame, gaps
-    elif kind == 1:
+    elif style == "cardboard":
         colour = hsv(rng.uniform(0.07, 0.1), rng.uniform(0.3, 0.5), rng.uniform(0.6, 0.85))
         tape = (0.42, 0.0, 0.58, 1.0, rng.uniform(1.1, 1.3))
         label = (0.12, 0.5, 0.34, 0.8, 1.5)
         marks, lid = [(0.42, 0.75, 0.58, 1.0, tape[4]), label], [tape]
-    elif kind == 2:
+    elif style == "plastic":
         colour = random_colour(rng, (0.4, 1), (0.35, 0.95))
         ribs = [(x - 0.03, 0.06, x + 0.03, 0.94, 0.75) for x in np.linspace(0.14, 0.86, int(rng.integers(3, 7)))]
         marks, lid = [*ribs, (0.34, 0.7, 0.66, 0.84, 0.3)], [(0.06, 0.08, 0.94, 0.92, 0.62)]
@@ -191,16 +205,16 @@ def _random_crate(rng: np.random.Generator) -> Crate:
         colour = random_colour(rng, (0, 1), (0.3, 1))
         band = (0.0, 0.4, 1.0, 0.6, rng.uniform(0.3, 1.6))
         marks, lid = [band] * int(rng.integers(0, 2)), []
-    return Crate(half, height, colour, *_quads(marks), *_quads(lid))
+    return Crate(half, height, colour, _marks(marks), _marks(lid))
 
 
-def _quads(rectangles: list[tuple[float, float, float, float, float]]) -> tuple[Points, Points]:
+def _marks(rectangles: list[tuple[float, float, float, float, float]]) -> Marks:
     table = np.array(rectangles, float).reshape(-1, 5)
-    return table[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2), table[:, 4]
+    return Marks(table[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2), table[:, 4])
 
 
 def _random_tag(rng: np.random.Generator) -> Tag:
-    if rng.uniform() < 0.25:
+    if chance(rng, 0.25):
         return Tag(rng.uniform(0.45, 0.75), 0.0, _random_code(rng), flat=True)
     post = rng.uniform(0.05, 0.45)
     return Tag(rng.uniform(0.3, 0.55), post, _random_code(rng), stand=np.full(3, rng.uniform(40, 190)))
@@ -208,11 +222,22 @@ def _random_tag(rng: np.random.Generator) -> Tag:
 
 def _random_code(rng: np.random.Generator) -> NDArray[np.bool_]:
     cells = int(rng.integers(4, 7))
-    return rng.uniform(size=(cells, cells)) < 0.5
+    return rng.uniform(-0.5, 0.5, (cells, cells)) < 0
 
 
 def _random_barrel(rng: np.random.Generator) -> Barrel:
     colours = [random_colour(rng, (0, 1), (0.2, 0.9)) for _ in range(2)]
-    bands = ((0.3, colours[0]), (0.7, colours[1]), (1.0, colours[0])) if rng.uniform() < 0.5 else ((1.0, colours[0]),)
-    slim = rng.uniform() < 0.5
+    bands = ((0.3, colours[0]), (0.7, colours[1]), (1.0, colours[0])) if chance(rng, 0.5) else ((1.0, colours[0]),)
+    slim = chance(rng, 0.5)
     return Barrel(rng.uniform(0.03, 0.08) if slim else rng.uniform(0.15, 0.3), rng.uniform(0.3, 1.1), bands)
+
+
+_MAKERS: dict[str, Callable[[np.random.Generator], Prop]] = {
+    "cone": _random_cone,
+    "ball": _random_ball,
+    "crate": _random_crate,
+    "tag": _random_tag,
+    "barrel": _random_barrel,
+}
+KINDS = tuple(_MAKERS)
+_SHARES = (0.25, 0.25, 0.23, 0.17, 0.10)

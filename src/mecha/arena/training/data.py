@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mecha.arena.dice import chance
 from mecha.arena.labels import Scene
 from mecha.arena.scene import training_scene
 from mecha.arena.training.loss import Truth
@@ -104,7 +105,7 @@ def _batch(shelf: Shelf, chosen: NDArray[np.int64], rng: np.random.Generator) ->
         found = shelf.boxes[index]
         frames[row], boxes[row, : len(found)], real[row, : len(found)] = shelf.frames[index], found, True
         kinds[row, : len(found)] = shelf.kinds[index]
-        if rng.uniform() < 0.5:  # noqa: PLR2004 - a coin: left and right are alike
+        if chance(rng, 0.5):
             frames[row] = frames[row, :, ::-1]
             boxes[row, :, [0, 2]] = INPUT_SIZE - boxes[row][:, [2, 0]].T
     pixels = torch.from_numpy(frames[..., ::-1].copy()).permute(0, 3, 1, 2).float() / 255

@@ -1,6 +1,5 @@
 """Writes a trained network as an ONNX file that any ONNX tool can run."""
 
-import io
 import warnings
 from copy import deepcopy
 from pathlib import Path
@@ -19,20 +18,20 @@ def export(net: ArenaNet, path: Path) -> None:
     fused = deepcopy(net).eval()
     fused.fuse()
     decoded = Decoded(fused).eval()
-    buffer = io.BytesIO()
+    draft = path.with_name(path.name + ".draft")
     with warnings.catch_warnings(), torch.no_grad():
         # The classic exporter needs no further package, and says of itself that it is the classic one.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             decoded,
             (torch.zeros(1, 3, INPUT_SIZE, INPUT_SIZE),),
-            buffer,
+            draft,
             input_names=["images"],
             output_names=["output0"],
             opset_version=OPSET,
             dynamo=False,
         )
-    model = onnx.load_from_string(buffer.getvalue())
+    model = onnx.load(draft)
     for node in model.graph.node:
         node.doc_string = ""
     names = dict(enumerate(CLASS_NAMES))
@@ -46,4 +45,5 @@ def export(net: ArenaNet, path: Path) -> None:
     }
     onnx.helper.set_model_props(model, metadata)
     onnx.checker.check_model(model, full_check=True)
-    path.write_bytes(model.SerializeToString())
+    draft.write_bytes(model.SerializeToString())
+    draft.replace(path)

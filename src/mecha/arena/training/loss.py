@@ -1,7 +1,7 @@
 """What the network is told it did wrong.
 
-Cells are given to objects by how well they already predict them (task-aligned assignment, Feng et al. 2021); boxes learn
-by complete IoU (Zheng et al. 2020) and by the distribution of their distances (Li et al. 2020); classes by binary
+Cells are given to objects by how well they already predict them (task-aligned assignment, Feng et al. 2021); boxes
+learn by complete IoU (Zheng et al. 2020) and by the distribution of their distances (Li et al. 2020); classes by binary
 cross-entropy against the quality of the box.
 """
 
@@ -51,7 +51,7 @@ class Losses:
 def losses(levels: list[Tensor], truth: Truth, classes: int) -> Losses:
     """The losses of raw predictions, as ArenaNet gives them, against the truth."""
     flat = torch.cat([level.flatten(2) for level in levels], 2).transpose(1, 2).float()
-    bins, logits = flat.split((4 * BINS, classes), 2)
+    bins, logits = torch.split_with_sizes(flat, (4 * BINS, classes), 2)
     centres, strides = grid(flat.dtype)
     bins = bins.reshape(*bins.shape[:2], 4, BINS)
     sides = bins.softmax(3) @ torch.arange(BINS, dtype=flat.dtype)

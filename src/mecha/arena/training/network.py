@@ -1,7 +1,7 @@
-"""The network: a small anchor-free detector with a YOLOv8-style head, written for INT8 (all widths are multiples of 16).
+"""The network: a small anchor-free detector with a YOLOv8-style head, its widths multiples of 16 for INT8.
 
-Three levels of stride 8, 16 and 32; at each cell a box branch gives a distribution over 16 distances for each of the four
-sides, and a class branch gives a logit for each class.
+Three levels of stride 8, 16 and 32; at each cell a box branch gives a distribution over 16 distances for each of the
+four sides, and a class branch gives a logit for each class.
 """
 
 # PyTorch is an extra: where it is absent its classes are Any to mypy.
@@ -103,8 +103,8 @@ class ArenaNet(nn.Module):
     def _start_where_nothing_is_seen(self) -> None:
         # A prior of about five objects a frame keeps the first steps from being all about background.
         for stride, box, kind in zip(STRIDES, self.box, self.kind, strict=True):
-            nn.init.constant_(box[-1].bias, 1.0)
-            nn.init.constant_(kind[-1].bias, math.log(5 / self.classes / (INPUT_SIZE / stride) ** 2))
+            nn.init.constant_(box.get_parameter("1.bias"), 1.0)
+            nn.init.constant_(kind.get_parameter("1.bias"), math.log(5 / self.classes / (INPUT_SIZE / stride) ** 2))
 
     def forward(self, frames: Tensor) -> list[Tensor]:
         """(B, 3, S, S) RGB in 0-1 to one (B, 4 * BINS + classes, S / stride, S / stride) for each stride."""
@@ -141,7 +141,7 @@ class Decoded(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """(1, 3, S, S) RGB in 0-1 to (1, 4 + classes, N): centre, width and height in pixels, then scores in 0-1."""
         flat = torch.cat([level.reshape(1, 4 * BINS + self.net.classes, -1) for level in self.net(images)], 2)
-        box, kind = flat.split((4 * BINS, self.net.classes), 1)
+        box, kind = torch.split_with_sizes(flat, (4 * BINS, self.net.classes), 1)
         sides = self.bins(box.reshape(1, 4, BINS, -1).transpose(2, 1).softmax(1)).reshape(1, 4, -1)
         before, after = sides.chunk(2, 1)
         low, high = self.anchors - before, self.anchors + after
