@@ -1,0 +1,36 @@
+"""Small pieces of the sentences people read: the word they meant, lists with "or", values as a file has them."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+
+_LONGEST_VALUE_SHOWN = 60
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """Return the known word that a person most likely meant, or None when none is close."""
+    from difflib import get_close_matches
+
+    by_folded = {candidate.casefold(): candidate for candidate in sorted(known, reverse=True)}
+    matches = get_close_matches(word.casefold(), by_folded, n=1, cutoff=0.6)
+    return by_folded[matches[0]] if matches else None
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return `; did you mean "X"?` for the nearest known word, or nothing."""
+    match = nearest(word, known)
+    return f'; did you mean "{match}"?' if match is not None else ""
+
+
+def alternatives(words: Sequence[str]) -> str:
+    """Join words as people do: `a, b or c`."""
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
+
+
+def written(value: object) -> str:
+    """Write a value as it stands in a file; a long one is cut, a list or a table is only named."""
+    if isinstance(value, Mapping):
+        return "a table of keys"
+    if isinstance(value, list | tuple):
+        return "a list"
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= _LONGEST_VALUE_SHOWN else f"{text[:_LONGEST_VALUE_SHOWN]}…"
