@@ -1,0 +1,193 @@
+"""Where things are: the project root, its folders, its settings and the environment that is laid over them."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import platformdirs
+from pydantic import Field
+
+from mecha.errors import NotFoundError, UsageError
+from mecha.validation import Expected, Frozen, parse_toml, read_text, toml_line_of, validated
+from mecha.words import alternatives, did_you_mean
+
+CATALOG_NAME = "model_catalog.toml"
+SETTINGS_NAME = "mecha.toml"
+_COMMON = "common"
+_ENVIRONMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+
+_Endpoint = Annotated[
+    str, Field(pattern=r"^https?://[^/\s]+"), Expected("the address of a Hub, as in https://huggingface.co")
+]
+
+
+class HubSettings(Frozen):
+    """`[hub]`: where models come from; None means HF_ENDPOINT, or the public Hub."""
+
+    endpoint: _Endpoint | None = None
+
+
+class QuantizeSettings(Frozen):
+    """`[quantize]`: the limits of one INT8 build, seconds and MB (10^6 bytes)."""
+
+    time_limit_s: Annotated[float, Expected("seconds, more than 0"), Field(gt=0, allow_inf_nan=False)] = 1800
+    memory_limit_mb: Annotated[int, Expected("megabytes, at least 256"), Field(ge=256)] = 4096
+
+
+class BusSettings(Frozen):
+    """`[bus]`: Zenoh endpoints ("tcp/0.0.0.0:7447"); empty means loopback only."""
+
+    listen: tuple[str, ...] = ()
+    connect: tuple[str, ...] = ()
+
+
+class Settings(Frozen):
+    """configs/common/mecha.toml."""
+
+    hub: HubSettings = HubSettings()
+    quantize: QuantizeSettings = QuantizeSettings()
+    bus: BusSettings = BusSettings()
+
+
+def user_data_dir() -> Path:
+    """Return the root of the user-level project; it may not exist yet."""
+    return platformdirs.user_data_path("mecha", appauthor=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """A folder that holds model_catalog.toml, configs/, nodes/ and models/.
+
+    Attributes:
+        root: absolute.
+        user_level: this is the project used outside of any other; its catalog file may be absent.
+        environment: name of the folder in configs/ that is laid over common, None for none.
+        user_root: root of the user-level project, whose catalog every project starts from.
+    """
+
+    root: Path
+    user_level: bool
+    environment: str | None
+    settings: Settings
+    user_root: Path = field(default_factory=user_data_dir)
+
+    @property
+    def catalog_file(self) -> Path:
+        """The project's model_catalog.toml."""
+        return self.root / CATALOG_NAME
+
+    @property
+    def models_dir(self) -> Path:
+        """Where models are published."""
+        return self.root / "models"
+
+    @property
+    def nodes_dir(self) -> Path:
+        """Where the node programs are."""
+        return self.root / "nodes"
+
+    @property
+    def configs_dir(self) -> Path:
+        """Where settings and node configs are, a folder for each environment."""
+        return self.root / "configs"
+
+    @property
+    def lock_file(self) -> Path:
+        """Revision and sha256 of every pulled file."""
+        return self.root / "mecha.lock"
+
+    def node_config_files(self, node: str) -> tuple[Path, ...]:
+        """Return the config.json files of a node, existing or not, in the order they are laid over each other."""
+        environments = (_COMMON,) if self.environment is None else (_COMMON, self.environment)
+        return tuple(self.configs_dir / name / "nodes" / node / "config.json" for name in environments)
+
+
+def find_project(start: Path, environ: Mapping[str, str], environment: str | None = None) -> Project:
+    """Return the project around `start`: the nearest folder upwards with a model_catalog.toml, else the user-level one.
+
+    Args:
+        start: usually the working directory.
+        environ: MECHA_ENV names the environment when `environment` does not.
+        environment: folder in configs/ that is laid over common.
+
+    Raises:
+        ConfigError: the settings have faults.
+        NotFoundError: the project has no such environment.
+        UsageError: the environment cannot be the name of a folder.
+    """
+    user_root = user_data_dir()
+    root = _root_around(start.absolute())
+    user_level = root is None or root == user_root
+    root = user_root if root is None else root
+    name, origin = (environment, "--env") if environment else (environ.get("MECHA_ENV") or None, "MECHA_ENV")
+    if name is not None:
+        _require_environment(name, origin, root / "configs", user_level=user_level)
+    settings = _read_settings(root / "configs" / _COMMON / SETTINGS_NAME, root)
+    return Project(root=root, user_level=user_level, environment=name, settings=settings, user_root=user_root)
+
+
+def require_project(start: Path, environ: Mapping[str, str], environment: str | None = None) -> Project:
+    """Return the project around `start`, never the user-level one; arguments and errors as in `find_project`.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    project = find_project(start, environ, environment)
+    if project.user_level:
+        raise NotFoundError(
+            f"no project here: {start.absolute()} and the folders above it have no {CATALOG_NAME}",
+            hint="`mecha init DIR` makes a project; or change to the folder of one.",
+        )
+    return project
+
+
+def cache_dir(environ: Mapping[str, str]) -> Path:
+    """Return the folder of downloads and INT8 builds that all projects share: MECHA_CACHE_DIR, or the user's cache."""
+    chosen = environ.get("MECHA_CACHE_DIR")
+    if chosen:
+        return Path(chosen).expanduser().absolute()
+    return platformdirs.user_cache_path("mecha", appauthor=False)
+
+
+def bundled_dir() -> Path:
+    """Return the folder with the catalog, nodes and configs that come with mecha.
+
+    Raises:
+        NotFoundError: the installation is not whole.
+    """
+    package = Path(__file__).parent
+    for folder in (package / "bundled", package.parent.parent):
+        if (folder / CATALOG_NAME).is_file():
+            return folder
+    raise NotFoundError(f"{package / 'bundled' / CATALOG_NAME}: no such file", hint="Install mecha again.")
+
+
+def _root_around(start: Path) -> Path | None:
+    for folder in (start, *start.parents):
+        if (folder / CATALOG_NAME).is_file():
+            return folder
+    return None
+
+
+def _require_environment(name: str, origin: str, configs: Path, *, user_level: bool) -> None:
+    """Refuse an environment that is not there: running on common alone is not what was asked for."""
+    if _ENVIRONMENT.fullmatch(name) is None:
+        raise UsageError(f'{origin}: got "{name}"; expected the name of a folder in configs/')
+    # MECHA_ENV set for a whole device must not break commands outside of its project.
+    if user_level or (configs / name).is_dir():
+        return
+    known = sorted(entry.name for entry in configs.iterdir() if entry.is_dir()) if configs.is_dir() else []
+    raise NotFoundError(
+        f'{origin}: no environment "{name}": {configs / name} is no folder{did_you_mean(name, known)}',
+        hint=f"The environments here are {alternatives(known)}." if known else "",
+    )
+
+
+def _read_settings(file: Path, root: Path) -> Settings:
+    if not file.is_file():
+        return Settings()
+    where = file.relative_to(root).as_posix()
+    text = read_text(file, where=where)
+    return validated(Settings, parse_toml(text, where=where), where=where, line_of=toml_line_of(text))
