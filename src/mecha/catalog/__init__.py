@@ -1,0 +1,1 @@
+"""The catalog: the models that can be pulled, layered package < user < project."""

@@ -1,0 +1,213 @@
+"""What an entry of the catalog can say, and the sentence for each thing it cannot."""
+
+import string
+from typing import get_args
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mecha.catalog.catalog import parse_catalog
+from mecha.catalog.labels import COCO_LABELS
+from mecha.catalog.names import is_model_name
+from mecha.catalog.schema import CalibrationConfig, Family, Method, ModelCatalogEntry, QuantizeConfig
+from mecha.errors import ConfigError
+
+ENTRY = """\
+[[models]]
+name = "yolov8n"
+repo = "deepghs/yolos"
+filename = "yolov8n/model.onnx"
+preprocessing_preset = "yolo"
+"""
+
+
+def entry(more: str) -> ModelCatalogEntry:
+    (parsed,) = parse_catalog(ENTRY + more, where="model_catalog.toml")
+    return parsed
+
+
+def fault(more: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        entry(more)
+    return str(caught.value).removeprefix("model_catalog.toml:")
+
+
+def test_an_entry_needs_four_keys_and_has_defaults_for_the_rest() -> None:
+    assert entry("") == ModelCatalogEntry(
+        name="yolov8n",
+        description="",
+        task="object-detection",
+        repo="deepghs/yolos",
+        filename="yolov8n/model.onnx",
+        preprocessing_preset="yolo",
+        quantize=QuantizeConfig(enabled=False),
+    )
+
+
+def test_a_quantize_table_enables_int8_and_escalates_unless_told_otherwise() -> None:
+    assert entry("[models.quantize]\n").quantize == QuantizeConfig(
+        enabled=True,
+        method="auto",
+        escalate=True,
+        range="auto",
+        max_accuracy_drop=0.01,
+        exclude_nodes=(),
+        truncate=(),
+        scheme="uniform",
+        calibration=None,
+    )
+
+
+def test_every_optional_key_is_read() -> None:
+    parsed = entry(
+        f"""
+revision = "refs/pr/1"
+sha256 = "{"AB" * 32}"
+size_bytes = 12
+license = "AGPL-3.0"
+input_size = 320
+family = "yolov8"
+labels = ["cone", "ball"]
+[models.quantize]
+method = "static_int8"
+escalate = false
+range = "mse"
+max_accuracy_drop = 0
+scheme = "power_of_two"
+exclude_nodes = ["/a"]
+truncate = ["b"]
+[models.quantize.calibration]
+repo = "a/b"
+repo_type = "model"
+files = ["x/1.jpg"]
+samples = 4
+"""
+    )
+    assert parsed.sha256 == "ab" * 32
+    assert (parsed.revision, parsed.size_bytes, parsed.input_size, parsed.family) == ("refs/pr/1", 12, 320, "yolov8")
+    assert parsed.label_names == ("cone", "ball")
+    assert parsed.quantize.calibration == CalibrationConfig(
+        repo="a/b", repo_type="model", files=("x/1.jpg",), samples=4
+    )
+
+
+def test_labels_are_a_list_or_coco_or_a_file_in_the_repo() -> None:
+    assert (entry("").label_names, entry("").label_file) == (None, None)
+    coco = entry('labels = "coco"')
+    assert (coco.label_names, coco.label_file) == (COCO_LABELS, None)
+    file = entry('labels = "yolov8n/labels.txt"')
+    assert (file.label_names, file.label_file) == (None, "yolov8n/labels.txt")
+
+
+def test_coco_has_eighty_classes_in_the_order_of_their_ids() -> None:
+    assert len(set(COCO_LABELS)) == 80
+    assert [COCO_LABELS[index] for index in (0, 2, 5, 27, 79)] == ["person", "car", "bus", "tie", "toothbrush"]
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        ('sha256 = "abc"', '6: models[0].sha256: got "abc"; expected a sha256 of 64 hex digits'),
+        ("size_bytes = 0", "6: models[0].size_bytes: got 0; expected bytes, a whole number above 0"),
+        ("input_size = 16", "6: models[0].input_size: got 16; expected pixels, from 32 to 4096"),
+        (
+            'family = "yolo"',
+            '6: models[0].family: got "yolo"; expected yolov8, yolov5, yolox, end_to_end, detr or nanodet',
+        ),
+        ('revision = "a b"', '6: models[0].revision: got "a b"; expected a branch, tag or commit'),
+        ('task = "Detect!"', '6: models[0].task: got "Detect!"; expected a task, as in "object-detection"'),
+        ('license = ""', '6: models[0].license: got ""; expected text that is not empty'),
+        (
+            'labels = "../labels.txt"',
+            '6: models[0].labels: got "../labels.txt"; '
+            'expected a list of names, "coco", or the path of a label file in the repo',
+        ),
+        ('labels = [""]', '6: models[0].labels[0]: got ""; expected text that is not empty'),
+        (
+            '[models.quantize]\nmethod = "int4"',
+            '7: models[0].quantize.method: got "int4"; expected dynamic_int8, static_int8 or auto',
+        ),
+        (
+            "[models.quantize]\nmax_accuracy_drop = 1.5",
+            "7: models[0].quantize.max_accuracy_drop: got 1.5; expected a share from 0 to 1, as in 0.01",
+        ),
+        (
+            '[models.quantize]\nscheme = "log"',
+            '7: models[0].quantize.scheme: got "log"; expected uniform, symmetric or power_of_two',
+        ),
+        ("[models.quantise]\nenabled = true", '6: models[0].quantise: unknown key; did you mean "quantize"?'),
+        (
+            "[models.quantize.calibration]\nsamples = 8",
+            "6: models[0].quantize.calibration: got none; expected one of path, data, list and repo",
+        ),
+        (
+            '[models.quantize.calibration]\npath = "a"\nlist = "b"',
+            "6: models[0].quantize.calibration: got path and list; expected one of path, data, list and repo",
+        ),
+        (
+            '[models.quantize.calibration]\nrepo = "a/b"',
+            "6: models[0].quantize.calibration: got repo without files; expected files = [...], the photos in the repo",
+        ),
+        (
+            '[models.quantize.calibration]\npath = "a"\nfiles = ["b"]',
+            "6: models[0].quantize.calibration: got files with path; expected it with repo only",
+        ),
+        (
+            '[models.quantize.calibration]\npath = "a"\nsamples = 0',
+            "8: models[0].quantize.calibration.samples: got 0; expected a whole number from 1 to 4096",
+        ),
+        (
+            '[models.quantize.calibration]\nrepo = "a/b"\nfiles = ["/etc/passwd"]',
+            '8: models[0].quantize.calibration.files[0]: got "/etc/passwd"; expected the path of a file in the repo',
+        ),
+    ],
+)
+def test_what_an_entry_cannot_say_is_told_with_key_and_line(more: str, sentence: str) -> None:
+    assert fault(more) == sentence
+
+
+@pytest.mark.parametrize("repo", ["a b", "a/b/c", "../b", "a/..", "a--b/c", "", "/a"])
+def test_a_repo_is_an_owner_and_a_name(repo: str) -> None:
+    text = ENTRY.replace("deepghs/yolos", repo)
+    with pytest.raises(ConfigError) as caught:
+        parse_catalog(text, where="c")
+    assert str(caught.value) == f'c:3: models[0].repo: got "{repo}"; expected a repo of the Hub: owner/name'
+
+
+@pytest.mark.parametrize("filename", ["../model.onnx", "/model.onnx", "a/../b", "a\\\\b", "", ".", "a//b"])
+def test_a_filename_stays_in_its_repo(filename: str) -> None:
+    text = ENTRY.replace("yolov8n/model.onnx", filename)
+    with pytest.raises(ConfigError) as caught:
+        parse_catalog(text, where="c")
+    assert str(caught.value) == (
+        f'c:4: models[0].filename: got "{filename}"; '
+        'expected the path of a file in the repo, as in "yolov8n/model.onnx"'
+    )
+
+
+@pytest.mark.parametrize("name", ["yolov8n", "a", "dfine-n", "yolo11n.v2_1", "0", "x" * 64])
+def test_plain_names_can_name_a_model(name: str) -> None:
+    assert is_model_name(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", ".", "..", ".hidden", "a/b", "a\\b", "A", "a b", "-a", "a.", "x" * 65, "nul", "con.x", "é", "a\n", "a\0"],
+)
+def test_names_that_are_no_folder_everywhere_cannot(name: str) -> None:
+    assert not is_model_name(name)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.text(alphabet=string.printable + "é\0\u202e", max_size=70))
+def test_no_name_that_passes_can_leave_its_folder(name: str) -> None:
+    if is_model_name(name):
+        assert set(name) <= set(string.ascii_lowercase + string.digits + "._-")
+        assert name.strip(".") not in ("", "..")
+        assert name[0] != "."
+
+
+def test_methods_and_families_are_the_words_of_the_documentation() -> None:
+    assert get_args(Method) == ("dynamic_int8", "static_int8", "auto")
+    assert get_args(Family) == ("yolov8", "yolov5", "yolox", "end_to_end", "detr", "nanodet")
