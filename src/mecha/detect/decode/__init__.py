@@ -1,0 +1,1 @@
+"""From a detector's output tensors to candidate boxes: one module a family, found through `registry`."""

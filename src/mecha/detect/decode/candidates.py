@@ -1,0 +1,82 @@
+"""What every family's decoder gives, and the small arithmetic they share."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+# exp() of more overflows float32.
+_LARGEST_EXPONENT = 88.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidates:
+    """Boxes that passed the score threshold, before suppression, in the order of the anchors.
+
+    Attributes:
+        boxes_xyxy: (N, 4) float32, pixels of the model's input, not clipped.
+        scores: (N,) float32, 0 to 1.
+        class_ids: (N,) int32.
+    """
+
+    boxes_xyxy: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    class_ids: NDArray[np.int32]
+
+
+class Decoder(Protocol):
+    """Reads the outputs of one graph.
+
+    Attributes:
+        overlapping: one object gives several boxes, so that the weaker ones must be suppressed.
+    """
+
+    overlapping: bool
+
+    def candidates(self, outputs: Sequence[NDArray[np.float32]], score_threshold: float) -> Candidates:
+        """Return the boxes whose best class scores at least `score_threshold`, that class and its score."""
+        ...
+
+    def raw(self, outputs: Sequence[NDArray[np.float32]]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return scores (A, classes) 0 to 1 and boxes_xyxy (A, 4) in input pixels of all A anchors; slow."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class DecodePlan:
+    """How a graph is read.
+
+    Attributes:
+        tensors: where the graph is cut; empty when it runs whole.
+        decoder: reads these tensors, or the whole graph's outputs.
+    """
+
+    tensors: tuple[str, ...]
+    decoder: Decoder
+
+
+def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return 1 / (1 + exp(-x)), without overflow."""
+    scores = 1 / (1 + np.exp(-np.clip(logits, -_LARGEST_EXPONENT, _LARGEST_EXPONENT)))
+    return scores.astype(np.float32, copy=False)
+
+
+def logit(score: float) -> float:
+    """Return the x for which sigmoid(x) is `score`; infinite for 0 and 1."""
+    if score <= 0:
+        return -math.inf
+    return math.inf if score >= 1 else math.log(score / (1 - score))
+
+
+def concatenated(parts: Sequence[Candidates]) -> Candidates:
+    """Return the candidates of several levels as one, levels in the order given."""
+    if not parts:
+        return Candidates(np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int32))
+    return Candidates(
+        boxes_xyxy=np.concatenate([part.boxes_xyxy for part in parts]),
+        scores=np.concatenate([part.scores for part in parts]),
+        class_ids=np.concatenate([part.class_ids for part in parts]),
+    )

@@ -1,0 +1,111 @@
+"""The yolov8 family (v8, 11, 12): anchor-free, each side of a box a distribution over cells.
+
+For an anchor at column x and row y of a level with stride s, the centre is ((x + 0.5) s, (y + 0.5) s). A side's
+distance, in cells, is the expectation over the softmax of its `reg_max` logits: `d = sum_i i * softmax(l)_i`. The box
+is `centre - s (left, top), centre + s (right, bottom)`. The distribution is that of Li et al., "Generalized Focal
+Loss", 2020, section 3.2. A class score is the sigmoid of its logit; there is no objectness.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mecha.detect.decode.candidates import Candidates, DecodePlan, concatenated, logit, sigmoid
+from mecha.graph.cut import find_yolov8_head
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+
+def plan(model: "ModelProto | None", *, input_height: int) -> DecodePlan:
+    """Cut before the decode tail where that is possible, else read the exported output.
+
+    Args:
+        model: the graph; None when it cannot be read here.
+        input_height: pixels; with the height of a level's tensor it gives the level's stride.
+    """
+    head = find_yolov8_head(model) if model is not None else None
+    if head is None:
+        return DecodePlan((), ExportedDecoder())
+    return DecodePlan((*head.boxes, *head.scores), HeadDecoder(len(head.boxes), head.reg_max, input_height))
+
+
+class HeadDecoder:
+    """Reads the tensors before the decode tail: boxes (1, 4 reg_max, H, W) of every level, then scores (1, C, H, W)."""
+
+    overlapping = True
+
+    def __init__(self, levels: int, reg_max: int, input_height: int) -> None:
+        self._levels = levels
+        self._reg_max = reg_max
+        self._input_height = input_height
+
+    def candidates(self, outputs: Sequence[NDArray[np.float32]], score_threshold: float) -> Candidates:
+        """Return the anchors whose best class passes the threshold; only these are decoded.
+
+        The threshold is compared in logits: that leaves one maximum per anchor as the only work on all of them.
+        """
+        threshold = logit(score_threshold)
+        found = []
+        for boxes, scores in self._pairs(outputs):
+            by_class = scores[0].reshape(scores.shape[1], -1)
+            anchors = np.flatnonzero(by_class.max(axis=0) >= threshold)
+            if anchors.size:
+                kept = by_class[:, anchors]
+                class_ids = kept.argmax(axis=0).astype(np.int32)
+                best = kept[class_ids, np.arange(anchors.size)]
+                found.append(Candidates(self._boxes(boxes, anchors), sigmoid(best), class_ids))
+        return concatenated(found)
+
+    def raw(self, outputs: Sequence[NDArray[np.float32]]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return scores and boxes of all anchors, levels in order, row by row: the order of the exported output."""
+        scores, boxes = [], []
+        for level_boxes, level_scores in self._pairs(outputs):
+            by_class = level_scores[0].reshape(level_scores.shape[1], -1)
+            scores.append(sigmoid(by_class.T))
+            boxes.append(self._boxes(level_boxes, np.arange(by_class.shape[1])))
+        return np.concatenate(scores), np.concatenate(boxes)
+
+    def _pairs(
+        self, outputs: Sequence[NDArray[np.float32]]
+    ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+        return zip(outputs[: self._levels], outputs[self._levels :], strict=True)
+
+    def _boxes(self, level: NDArray[np.float32], anchors: NDArray[np.intp]) -> NDArray[np.float32]:
+        height, width = level.shape[2:]
+        stride = np.float32(self._input_height / height)
+        logits = level[0].reshape(4, self._reg_max, height * width)[:, :, anchors]
+        weights = np.exp(logits - logits.max(axis=1, keepdims=True))
+        cells = np.arange(self._reg_max, dtype=np.float32)
+        left, top, right, bottom = np.einsum("sra,r->sa", weights, cells) / weights.sum(axis=1)
+        x = anchors % width + np.float32(0.5)
+        y = anchors // width + np.float32(0.5)
+        boxes: NDArray[np.float32] = np.stack([x - left, y - top, x + right, y + bottom], axis=1) * stride
+        return boxes.astype(np.float32)
+
+
+class ExportedDecoder:
+    """Reads the exported output (1, 4 + C, A): centre x, centre y, width, height in input pixels, then class scores."""
+
+    overlapping = True
+
+    def candidates(self, outputs: Sequence[NDArray[np.float32]], score_threshold: float) -> Candidates:
+        """Return the anchors whose best class passes the threshold."""
+        output = outputs[0][0]
+        anchors = np.flatnonzero(output[4:].max(axis=0) >= score_threshold)
+        kept = output[:, anchors]
+        class_ids = kept[4:].argmax(axis=0).astype(np.int32)
+        return Candidates(_corners(kept[:4]), kept[4:][class_ids, np.arange(anchors.size)], class_ids)
+
+    def raw(self, outputs: Sequence[NDArray[np.float32]]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return scores and boxes of all anchors."""
+        output = outputs[0][0]
+        return np.ascontiguousarray(output[4:].T), _corners(output[:4])
+
+
+def _corners(centres: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return (A, 4) x1 y1 x2 y2 of (4, A) centre x, centre y, width, height."""
+    middle, half = centres[:2], centres[2:] / 2
+    return np.concatenate([middle - half, middle + half]).T.astype(np.float32)

@@ -1,0 +1,248 @@
+"""The detector: a frame in, detections out, with the times of its stages."""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mecha.detect.detections import Detections, StageTimes
+from mecha.detect.locate import chosen_size, locate
+from mecha.detect.nms import nms
+from mecha.detect.pipeline import Pipeline, load_pipeline
+from mecha.detect.session import default_threads
+from mecha.errors import ConfigError, MechaError
+from mecha.store.spec import ModelSpec
+
+Precision = Literal["FP32", "INT8"]
+WantedPrecision = Literal["auto", "fp32", "int8"]
+
+_WARM_UP_RUNS = 2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Result:
+    """One frame's outcome.
+
+    Attributes:
+        precision: of the model that ran.
+        digest: sha256 of the file that ran, lower-case hex.
+    """
+
+    detections: Detections
+    times: StageTimes
+    precision: Precision
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Options:
+    """What a caller may set, checked."""
+
+    input_size: int | None
+    score_threshold: float
+    iou_threshold: float
+    max_detections: int
+    threads: int | None
+
+    def __post_init__(self) -> None:
+        for name in ("score_threshold", "iou_threshold"):
+            value = getattr(self, name)
+            if not 0 <= value <= 1:
+                raise ConfigError(f"{name}: got {value}; expected 0 to 1")
+        for name in ("max_detections", "threads"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{name}: got {value}; expected at least 1")
+
+
+class Detector:
+    """Finds objects in frames, one frame at a time.
+
+    Not thread-safe: frames are prepared in a buffer that is kept from call to call. Give each thread its own detector.
+
+    Attributes:
+        notice: one line for people when something else runs than was asked for, and how to get it; empty otherwise.
+    """
+
+    def __init__(
+        self,
+        model: str | Path,
+        *,
+        precision: WantedPrecision = "auto",
+        input_size: int | None = None,
+        score_threshold: float = 0.25,
+        iou_threshold: float = 0.45,
+        max_detections: int = 300,
+        threads: int | None = None,
+    ) -> None:
+        """Load a model.
+
+        Args:
+            model: the name of a pulled model in the project around the working directory; or the folder of a pulled
+                model or an ONNX file, as a Path or as a text with a path separator or the ending .onnx.
+            precision: "auto" runs INT8 where the gate found it faster on this device. Where INT8 is asked for and
+                cannot be had, FP32 runs and `notice` says how to get INT8.
+            input_size: height and width in pixels, for models that take more than one size.
+            score_threshold: weakest score that is reported, 0 to 1.
+            iou_threshold: boxes of one class that overlap more are one object, 0 to 1.
+            max_detections: at most so many a frame, the strongest.
+            threads: of the session; by default what `default_threads` says.
+
+        Raises:
+            NotFoundError: no such model or file.
+            ConfigError: an option is out of range, or the model does not take this input size.
+            UnsupportedModelError: the model is no detector, or of a family that cannot be decoded.
+            IntegrityError: the file is no ONNX model.
+        """
+        if precision not in {"auto", "fp32", "int8"}:
+            raise ConfigError(f'precision: got "{precision}"; expected auto, fp32 or int8')
+        options = _Options(input_size, score_threshold, iou_threshold, max_detections, threads)
+        located = locate(model, cwd=Path.cwd(), environ=os.environ)
+        fault = ""
+        if precision == "int8" or (precision == "auto" and located.verdict == "faster"):
+            if located.int8 is not None:
+                try:
+                    self._load(located.int8, located.spec, "INT8", options)
+                    self.warm_up()
+                except MechaError as error:
+                    fault = f"cannot be used: {error}"
+                else:
+                    return
+            elif not located.quantized:
+                fault = "is not there"
+        self._load(located.fp32, located.spec, "INT8" if located.quantized else "FP32", options)
+        if fault:
+            self.notice = f"INT8 of {located.name} {fault}; running FP32. `{located.remedy}` makes INT8."
+
+    @classmethod
+    def from_file(
+        cls,
+        file: Path,
+        spec: ModelSpec,
+        *,
+        precision: Precision,
+        input_size: int | None = None,
+        score_threshold: float = 0.25,
+        iou_threshold: float = 0.45,
+        max_detections: int = 300,
+        threads: int | None = None,
+    ) -> Self:
+        """Load one ONNX file that `spec` describes; options and errors as for the class.
+
+        Args:
+            precision: what the file is; it is reported with every result.
+        """
+        self = cls.__new__(cls)
+        self._load(file, spec, precision, _Options(input_size, score_threshold, iou_threshold, max_detections, threads))
+        return self
+
+    def _load(self, file: Path, spec: ModelSpec, precision: Precision, options: _Options) -> None:
+        self._options = options
+        self._size = chosen_size(spec, options.input_size)
+        height, width = self._size
+        threads = options.threads or default_threads()
+        self._pipeline: Pipeline = load_pipeline(file, spec, height=height, width=width, threads=threads)
+        self._spec = spec
+        self._precision = precision
+        with file.open("rb") as stream:
+            self._digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        self.notice = self._pipeline.notice
+
+    @property
+    def precision(self) -> Precision:
+        """What runs."""
+        return self._precision
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The model's description."""
+        return self._spec
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """(height, width) in pixels that the model runs at."""
+        return self._size
+
+    @property
+    def digest(self) -> str:
+        """Sha256 of the file that runs, lower-case hex."""
+        return self._digest
+
+    @property
+    def threads(self) -> int:
+        """Threads of the session."""
+        return self._pipeline.session.threads
+
+    @property
+    def cut(self) -> bool:
+        """The session ends before the decode tail, which is computed here instead."""
+        return self._pipeline.cut
+
+    def __call__(self, frame: NDArray[np.uint8]) -> Detections:
+        """Return what is in a frame; see `run`."""
+        return self.run(frame).detections
+
+    def run(self, frame: NDArray[np.uint8]) -> Result:
+        """Detect in one frame.
+
+        Args:
+            frame: (H, W, 3) uint8 BGR of any size, or what `mecha.detect.images.as_bgr` accepts.
+
+        Raises:
+            IntegrityError: the array is no image.
+        """
+        started = perf_counter()
+        tensor, geometry = self._pipeline.preprocess(frame)
+        prepared = perf_counter()
+        outputs = self._pipeline.session.run(tensor)
+        inferred = perf_counter()
+        options = self._options
+        found = self._pipeline.decoder.candidates(outputs, options.score_threshold)
+        if self._pipeline.decoder.overlapping:
+            kept = nms(
+                found.boxes_xyxy,
+                found.scores,
+                found.class_ids,
+                iou_threshold=options.iou_threshold,
+                max_detections=options.max_detections,
+            )
+        else:
+            kept = np.argsort(-found.scores, kind="stable")[: options.max_detections]
+        detections = Detections(
+            boxes_xyxy=geometry.to_frame(found.boxes_xyxy[kept]),
+            scores=found.scores[kept],
+            class_ids=found.class_ids[kept],
+            names=self._spec.classes,
+        )
+        done = perf_counter()
+        times = StageTimes(
+            pre_ms=(prepared - started) * 1e3, session_ms=(inferred - prepared) * 1e3, post_ms=(done - inferred) * 1e3
+        )
+        return Result(detections, times, self._precision, self._digest)
+
+    def raw(self, frame: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return scores (A, classes) and boxes_xyxy (A, 4) in input pixels of all A anchors, before any threshold.
+
+        For measurements; it decodes everything and is slow.
+        """
+        tensor, _ = self._pipeline.preprocess(frame)
+        return self._pipeline.decoder.raw(self._pipeline.session.run(tensor))
+
+    def session_ms(self, frame: NDArray[np.uint8]) -> float:
+        """Run only the session on a frame and return its milliseconds."""
+        tensor, _ = self._pipeline.preprocess(frame)
+        started = perf_counter()
+        self._pipeline.session.run(tensor)
+        return (perf_counter() - started) * 1e3
+
+    def warm_up(self) -> None:
+        """Run on a grey frame until memory is laid out, so that the first real frame is as quick as the others."""
+        height, width = self._size
+        frame = np.full((height, width, 3), 114, dtype=np.uint8)
+        for _ in range(_WARM_UP_RUNS):
+            self.run(frame)
