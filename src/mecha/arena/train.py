@@ -96,7 +96,9 @@ def train(recipe: Recipe, shelf: Shelf, checkpoint: Path | None = None) -> Arena
         )
         if checkpoint is not None:
             state = {"epoch": epoch + 1, "net": net.state_dict(), "average": average.state_dict()}
-            torch.save({**state, "optimizer": optimizer.state_dict()}, checkpoint)
+            draft = checkpoint.with_name(checkpoint.name + ".draft")
+            torch.save({**state, "optimizer": optimizer.state_dict()}, draft)
+            draft.replace(checkpoint)
     average.eval()
     return average
 
