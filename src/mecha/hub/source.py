@@ -11,7 +11,8 @@ class RemoteFile:
     """One file at one commit.
 
     Attributes:
-        url: where its bytes are, after the Hub's own redirects are known; may be on another host.
+        url: where to ask for its bytes. The Hub's address of the file at that commit: it may redirect to another host,
+            to a new signed address each time.
         headers: request headers for `url`; the token is among them only when `url` is on the Hub's own host.
         commit: 40 hex digits.
         etag: validator without quotes; equals sha256 for LFS files.
@@ -31,7 +32,10 @@ class RemoteFile:
 
 
 class Source(Protocol):
-    """Resolves names to files. Raises NotFoundError, AccessDeniedError, NetworkError or OfflineError."""
+    """Resolves names to files.
+
+    Raises NotFoundError, AccessDeniedError, NetworkError, OfflineError, or ConfigError for a name that cannot be one.
+    """
 
     def resolve(self, repo: str, filename: str, *, revision: str = "main", repo_type: RepoType = "model") -> RemoteFile:
         """Return where a file is at a revision, and what its bytes must be."""

@@ -1,0 +1,171 @@
+"""One request for a file: redirects followed by hand, the answer judged, its bytes appended to the partial file."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from urllib.parse import urljoin, urlsplit
+
+import httpx2
+
+from mecha.errors import NetworkError
+from mecha.hub.addresses import origin, shown
+from mecha.hub.answers import (
+    START_BYTES,
+    AlreadyWhole,
+    Answer,
+    Body,
+    TryAgain,
+    name_of,
+    read_answer,
+    refuse_html,
+    wrong_size,
+)
+from mecha.hub.line_faults import line_fault
+from mecha.hub.pace import RateLimit
+from mecha.hub.partial import PartialFile
+from mecha.hub.source import RemoteFile
+from mecha.progress import Progress
+
+_MOST_REDIRECTS = 10
+# These say who asks, and are for the host they were made for alone.
+_PERSONAL_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie"})
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long a silent line is waited for; a slow one that keeps sending is never given up.
+
+    Attributes:
+        connect_s: until a connection stands, TLS included.
+        stall_s: between any two pieces of an answer, its first included.
+    """
+
+    connect_s: float = 15.0
+    stall_s: float = 30.0
+
+
+@dataclass(slots=True)
+class Transfer:
+    """What the requests of one download share.
+
+    Attributes:
+        transferred_bytes: body bytes that came over the line so far.
+    """
+
+    remote: RemoteFile
+    file: PartialFile
+    client: httpx2.Client
+    progress: Progress
+    limit: RateLimit
+    check_start: Callable[[bytes], None] | None
+    transferred_bytes: int = 0
+
+    def attempt(self, *, whole: bool) -> TryAgain | None:
+        """Ask for what is missing, or for the whole file, and keep what comes.
+
+        Returns:
+            None when the file is as long as it should be, else why it is not.
+
+        Raises:
+            MechaError: another try would not help.
+        """
+        asked_from = 0 if whole else self.file.size
+        validator = self.file.validator if asked_from else None
+        headers = dict(self.remote.headers) | {"Accept-Encoding": "identity"}
+        if asked_from:
+            headers["Range"] = f"bytes={asked_from}-"
+        if validator is not None:
+            headers["If-Range"] = validator
+        try:
+            with _following(self.client, self.remote, headers) as response:
+                answer = Answer(str(response.url), response.status_code, response.headers)
+                step = read_answer(answer, self.remote, asked_from=asked_from, validator=validator)
+                if isinstance(step, TryAgain):
+                    return step
+                if isinstance(step, AlreadyWhole):
+                    return None
+                return self._receive(response.iter_raw(), step, answer)
+        except httpx2.HTTPError as error:
+            fault = line_fault(error, self.remote.url)
+            if not fault.passing:
+                raise fault.error(name_of(self.remote)) from error
+            return TryAgain(fault.sentence)
+
+    def _receive(self, chunks: Iterator[bytes], body: Body, answer: Answer) -> TryAgain | None:
+        start = b""
+        if body.start == 0:
+            # Nothing on the disk is touched before the first bytes look right: what an earlier process left must
+            # survive a login page.
+            start = self._start(chunks)
+            if body.total is not None and len(start) < min(START_BYTES, body.total):
+                return _ended_early(answer, len(start), body.total)
+            refuse_html(start, answer, self.remote)
+            if self.check_start is not None:
+                self.check_start(start)
+            self.file.start_over(answer.validator)
+        else:
+            self.file.mixed = True
+        self._append(start, body, answer)
+        for chunk in chunks:
+            self.transferred_bytes += len(chunk)
+            self._append(chunk, body, answer)
+        if body.total is not None and self.file.size < body.total:
+            return _ended_early(answer, self.file.size, body.total)
+        return None
+
+    def _start(self, chunks: Iterator[bytes]) -> bytes:
+        start = bytearray()
+        for chunk in chunks:
+            self.transferred_bytes += len(chunk)
+            start += chunk
+            if len(start) >= START_BYTES:
+                break
+        return bytes(start)
+
+    def _append(self, chunk: bytes, body: Body, answer: Answer) -> None:
+        size = self.file.size + len(chunk)
+        if body.total is not None and size > body.total:
+            self.file.start_over(None)
+            raise wrong_size(self.remote, answer.url, size, body.total)
+        self.file.append(chunk)
+        self.progress("download", size, body.total)
+        self.limit.spend(len(chunk))
+
+
+@contextmanager
+def _following(client: httpx2.Client, remote: RemoteFile, headers: Mapping[str, str]) -> Iterator[httpx2.Response]:
+    """Open the answer at the end of all redirects; personal headers do not leave the first address's host."""
+    url, sent, seen = remote.url, dict(headers), {remote.url}
+    while True:
+        response = client.send(client.build_request("GET", url, headers=sent), stream=True)
+        try:
+            if not response.has_redirect_location:
+                yield response
+                return
+            target = urljoin(url, response.headers["location"])
+        finally:
+            response.close()
+        _check_redirect(remote, url, target, seen)
+        if origin(target) != origin(remote.url):
+            # For good: an address that leads away and back again does not get them either.
+            sent = {name: value for name, value in sent.items() if name.lower() not in _PERSONAL_HEADERS}
+        seen.add(target)
+        url = target
+
+
+def _check_redirect(remote: RemoteFile, url: str, target: str, seen: set[str]) -> None:
+    what = f"{name_of(remote)}: {shown(url)} redirects"
+    hint = "If HF_ENDPOINT or hub.endpoint is set, check that it names a Hub."
+    scheme = urlsplit(target).scheme
+    if scheme not in {"http", "https"}:
+        raise NetworkError(f"{what} to a {scheme or 'relative'} address; expected http or https", hint=hint)
+    if scheme == "http" and urlsplit(url).scheme == "https":
+        raise NetworkError(f"{what} from https to plain http, to {shown(target)}", hint=hint)
+    if target in seen:
+        raise NetworkError(f"{what} in a circle, back to {shown(target)}", hint=hint)
+    if len(seen) > _MOST_REDIRECTS:
+        raise NetworkError(f"{what} more than {_MOST_REDIRECTS} times", hint=hint)
+
+
+def _ended_early(answer: Answer, size: int, total: int) -> TryAgain:
+    return TryAgain(f"{shown(answer.url)} ended the answer after {size} of {total} bytes")
