@@ -1,4 +1,4 @@
-"""Small pieces of the sentences people read: the word they meant, lists with "or", values as a file has them."""
+"""Small pieces of the sentences people read: the word they meant, lists with "or", values and sizes."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -34,3 +34,12 @@ def written(value: object) -> str:
         return "a list"
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= _LONGEST_VALUE_SHOWN else f"{text[:_LONGEST_VALUE_SHOWN]}…"
+
+
+def size_words(size_bytes: int) -> str:
+    """Write a size as people do: `12.8 MB`, 1 MB being 10^6 bytes."""
+    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        # 999 950 bytes are 1.0 MB, not 1000.0 kB.
+        if size_bytes >= factor * 0.99995:
+            return f"{size_bytes / factor:.1f} {unit}"
+    return f"{size_bytes} bytes"

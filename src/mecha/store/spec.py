@@ -4,13 +4,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-PreprocessingPreset = Literal["yolo", "yolox", "detr", "imagenet", "raw"]
+from mecha.catalog.schema import PreprocessingPreset
+from mecha.validation import Frozen
 
-
-class Frozen(BaseModel):
-    """A value read from a file: never changed after it was read, unknown keys refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+__all__ = ["Frozen", "InputSpec", "Int8Summary", "ModelSpec", "PreprocessingPreset", "SourceSpec", "serialised"]
 
 
 class InputSpec(Frozen):
@@ -71,3 +68,8 @@ class ModelSpec(Frozen):
     int8: Int8Summary | None = None
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+def serialised(document: BaseModel) -> bytes:
+    """Return config.json or manifest.json as it is written: the keys in the order of the class, by their alias."""
+    return f"{document.model_dump_json(by_alias=True, indent=2)}\n".encode()

@@ -1,0 +1,201 @@
+"""The cache that all projects share: downloads and INT8 builds, by content.
+
+    <root>/blobs/<sha256>        a whole download
+    <root>/partial/<key>         a download on its way; stays after a crash, to be resumed
+    <root>/builds/<key>/         the files of a build, and build.json with their digests
+
+Nothing wrong comes out of it: what is found is read and compared with its digest first, and removed when it differs.
+"""
+
+import errno
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import ValidationError
+
+import mecha
+from mecha.errors import DiskError, NotFoundError
+from mecha.store.atomic import discard, fsync_dir, fsync_tree, make_dir, replace_dir, sweep, unfinished_path, write_file
+from mecha.store.digests import folder_records, sha256_of
+from mecha.store.faults import disk_error
+from mecha.store.manifest import FileRecord
+from mecha.store.spec import Frozen, serialised
+
+_BUILD_FILE = "build.json"
+_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+class _Build(Frozen):
+    files: dict[str, FileRecord]
+
+
+def packaged_models() -> tuple[Path, ...]:
+    """Return the model files that come with mecha: seeds of every cache."""
+    return tuple(sorted((Path(mecha.__file__).parent / "arena").glob("*.onnx")))
+
+
+class BlobCache:
+    """The cache of one user.
+
+    Args:
+        root: its folder, made when something is put in.
+        seeds: files that need not be downloaded, found by their digest.
+    """
+
+    def __init__(self, root: Path, seeds: tuple[Path, ...] = ()) -> None:
+        self.root = root
+        self.seeds = seeds
+
+    def path(self, sha256: str) -> Path:
+        """Return where a download with this digest is or will be."""
+        if _SHA256.fullmatch(sha256) is None:
+            raise ValueError(f"got {sha256!r}; expected 64 lower-case hex digits")
+        return self.root / "blobs" / sha256
+
+    def find(self, sha256: str) -> Path | None:
+        """Return the file with this digest, None when neither cache nor seeds have it.
+
+        Reads the whole file (1 s for each GB): it may be linked into a project, and have been written to there.
+        """
+        blob = self.path(sha256)
+        if blob.is_file():
+            if sha256_of(blob) == sha256:
+                return blob
+            discard(blob)
+        for seed in self.seeds:
+            if seed.is_file() and sha256_of(seed) == sha256:
+                return seed
+        return None
+
+    def partial(self, key: str) -> Path:
+        """Return where a download on its way is kept, its folder made; the file may not exist."""
+        path = self.root / "partial" / _checked(key)
+        make_dir(path.parent)
+        return path
+
+    def adopt(self, partial: Path, sha256: str) -> Path:
+        """Move a finished download, whose digest is known to be `sha256`, into the cache.
+
+        Raises:
+            DiskError: it is still where it was.
+        """
+        blob = self.path(sha256)
+        make_dir(blob.parent)
+        try:
+            _protect(partial)
+            with partial.open("rb") as file:
+                os.fsync(file.fileno())
+            partial.replace(blob)
+        except OSError as error:
+            raise disk_error(error, blob, "keep the download") from error
+        fsync_dir(blob.parent)
+        return blob
+
+    def link(self, sha256: str, target: Path) -> None:
+        """Make `target`, which must not exist, the file with this digest: a hard link where possible, else a copy.
+
+        Raises:
+            NotFoundError: there is no such file.
+            DiskError: it cannot be written.
+        """
+        source = self.find(sha256)
+        if source is None:
+            raise NotFoundError(f"{self.path(sha256)}: no such file in the cache")
+        _link_or_copy(source, target, may_link=source not in self.seeds)
+
+    def build_dir(self, key: str) -> Path:
+        """Return where the build with this key is or will be."""
+        return self.root / "builds" / _checked(key)
+
+    def find_build(self, key: str) -> Path | None:
+        """Return the folder of a whole build, None when there is none. Reads all its files."""
+        folder = self.build_dir(key)
+        try:
+            build = _Build.model_validate_json((folder / _BUILD_FILE).read_bytes())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValidationError):
+            discard(folder)
+            return None
+        if folder_records(folder, without=_BUILD_FILE) == dict(sorted(build.files.items())):
+            return folder
+        discard(folder)
+        return None
+
+    @contextmanager
+    def build_staging(self, key: str) -> Iterator[Path]:
+        """Give a new folder for making a build, in the file system of the cache; removed unless adopted.
+
+        Raises:
+            DiskError: it cannot be made.
+        """
+        folder = unfinished_path(self.build_dir(key), "staging")
+        sweep(folder.parent)
+        make_dir(folder)
+        try:
+            yield folder
+        finally:
+            discard(folder)
+
+    def adopt_build(self, staged: Path, key: str) -> Path:
+        """Move a finished build from a folder of the same file system into the cache, in the place of an earlier one.
+
+        Raises:
+            DiskError: the cache is as it was.
+        """
+        folder = self.build_dir(key)
+        make_dir(folder.parent)
+        records = folder_records(staged, without=_BUILD_FILE)
+        for name in records:
+            _protect(staged / name)
+        fsync_tree(staged)
+        write_file(staged / _BUILD_FILE, serialised(_Build(files=records)))
+        replace_dir(staged, folder)
+        return folder
+
+    def link_build(self, key: str, filename: str, target: Path) -> None:
+        """Make `target` a file of a build, as `link` does. Raises as `link`."""
+        source = self.build_dir(key) / filename
+        if not source.is_file():
+            raise NotFoundError(f"{source}: no such file in the cache")
+        _link_or_copy(source, target, may_link=True)
+
+
+def _checked(key: str) -> str:
+    if _KEY.fullmatch(key) is None:
+        raise ValueError(f"got {key!r}; expected letters, digits, . _ and -")
+    return key
+
+
+def _protect(file: Path) -> None:
+    """Keep a program that opens a linked file in a project from writing into the cache.
+
+    Windows cannot delete what is read-only, so there it stays as it is.
+    """
+    if sys.platform != "win32":
+        file.chmod(0o444)
+
+
+def _link_or_copy(source: Path, target: Path, *, may_link: bool) -> None:
+    if may_link:
+        try:
+            target.hardlink_to(source)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EEXIST, errno.ENOENT):
+                raise _link_error(error, source, target) from error
+        else:
+            return
+    try:
+        shutil.copyfile(source, target)
+    except OSError as error:
+        raise _link_error(error, source, target) from error
+
+
+def _link_error(error: OSError, source: Path, target: Path) -> DiskError:
+    return disk_error(error, target, "write", needed_bytes=source.stat().st_size)

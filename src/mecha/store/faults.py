@@ -1,0 +1,79 @@
+"""What the operating system refuses, in sentences: no space, no permission, a read-only disk."""
+
+import errno
+import shutil
+from pathlib import Path
+
+from mecha.errors import DiskError
+from mecha.words import size_words
+
+RESERVE_BYTES = 64_000_000
+"""What `require_space` leaves free: a device whose disk is full to the last byte can no longer log, update or boot."""
+
+_SPACE_HINT = "Free some space, or use another disk: models are in the project, downloads in MECHA_CACHE_DIR."
+
+
+def disk_error(error: OSError, path: Path, doing: str, *, needed_bytes: int | None = None) -> DiskError:
+    """Return the DiskError for an OSError.
+
+    Args:
+        error: what the system said.
+        path: what was worked on.
+        doing: what was tried, to follow "cannot": "write", "make the folder".
+        needed_bytes: what was to be written, where known.
+    """
+    start = f"{path}: cannot {doing}"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        free = size_words(free_bytes(path))
+        needed = "" if needed_bytes is None else f", {size_words(needed_bytes)} needed"
+        reason = "no space left" if error.errno == errno.ENOSPC else "quota used up"
+        return DiskError(f"{start}: {reason}: {free} free{needed}", hint=_SPACE_HINT)
+    if error.errno in (errno.EACCES, errno.EPERM):
+        folder = existing_folder(path)
+        return DiskError(
+            f"{start}: permission denied", hint=f"Make {folder} writable for this user, or work in another folder."
+        )
+    if error.errno == errno.EROFS:
+        return DiskError(
+            f"{start}: the file system is read-only", hint="Mount it writable, or work in a folder on another disk."
+        )
+    return DiskError(f"{start}: {(error.strerror or str(error)).lower()}")
+
+
+def require_space(folder: Path, needed_bytes: int, *, what: str, present_bytes: int = 0) -> None:
+    """Refuse to start what will not fit, RESERVE_BYTES left free.
+
+    Args:
+        folder: where it is written; need not exist yet.
+        needed_bytes: its whole size.
+        what: what is written, the subject of "needs".
+        present_bytes: what of it is already there, a download to be resumed.
+
+    Raises:
+        DiskError: with the figures.
+    """
+    missing_bytes = needed_bytes - present_bytes
+    if missing_bytes <= 0:
+        return
+    free = free_bytes(folder)
+    if free - missing_bytes >= RESERVE_BYTES:
+        return
+    more = f" ({size_words(present_bytes)} of it are there)" if present_bytes else ""
+    raise DiskError(
+        f"{folder}: {what} needs {size_words(needed_bytes)}{more} and {size_words(RESERVE_BYTES)} stay free; "
+        f"got {size_words(free)} free",
+        hint=f"{size_words(missing_bytes + RESERVE_BYTES - free)} more are needed. {_SPACE_HINT}",
+    )
+
+
+def free_bytes(path: Path) -> int:
+    """Return the bytes this user can still write where a path is or will be."""
+    return shutil.disk_usage(existing_folder(path)).free
+
+
+def existing_folder(path: Path) -> Path:
+    """Return the nearest folder at or above a path that exists."""
+    for folder in (path, *path.absolute().parents):
+        if folder.is_dir():
+            return folder
+    return Path(path.absolute().anchor)

@@ -1,0 +1,306 @@
+"""Published models: folders of models/ that appear whole, with a manifest that was written last."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from mecha.catalog.names import NAME_WORDS, is_model_name
+from mecha.errors import ConfigError, DiskError, IntegrityError, NotFoundError
+from mecha.store.atomic import (
+    current_dir,
+    discard,
+    fsync_dir,
+    fsync_tree,
+    make_dir,
+    previous_dir,
+    replace_dir,
+    sweep,
+    unfinished_path,
+    write_file,
+)
+from mecha.store.digests import sha256_of
+from mecha.store.exchange import Exchange, exchange
+from mecha.store.manifest import Manifest
+from mecha.store.spec import ModelSpec, serialised
+from mecha.validation import json_line_of, parse_json, read_text, validated
+from mecha.words import size_words
+
+MODEL_FILE = "model.onnx"
+INT8_FILE = "model-int8.onnx"
+LABELS_FILE = "labels.txt"
+SPEC_FILE = "config.json"
+MANIFEST_FILE = "manifest.json"
+REPORT_FILE = "report.md"
+
+# A reader may be stopped anywhere while writers go on: absence and damage count only when several looks agree.
+_LOOKS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedModel:
+    """A model that can be used.
+
+    Attributes:
+        path: its folder, `models/<name>` except after a crash on a system without an exchange of folders.
+    """
+
+    name: str
+    path: Path
+    manifest: Manifest
+    spec: ModelSpec
+
+    @property
+    def fp32_path(self) -> Path:
+        """model.onnx, byte for byte as downloaded."""
+        return self.path / MODEL_FILE
+
+    @property
+    def int8_path(self) -> Path | None:
+        """model-int8.onnx; None unless there is a build and the file is there."""
+        file = self.path / INT8_FILE
+        return file if self.manifest.int8.state == "built" and file.is_file() else None
+
+    @property
+    def report_path(self) -> Path | None:
+        """report.md, None when there is none."""
+        file = self.path / REPORT_FILE
+        return file if file.is_file() else None
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenModel:
+    """A folder with a manifest that cannot be used, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A published file that is not what the manifest says."""
+
+    file: str
+    got: str
+    expected: str
+
+
+class ModelStore:
+    """The models of one project.
+
+    Writers of one model hold `exclusive(store.lock_file(name), …)`; readers need no lock.
+
+    Args:
+        models_dir: the folder; made when something is published.
+        swap: how two folders change places in one step.
+    """
+
+    def __init__(self, models_dir: Path, *, swap: Exchange = exchange) -> None:
+        self.models_dir = models_dir
+        self._swap = swap
+
+    def find(self, name: str) -> PublishedModel | BrokenModel | None:
+        """Return what is published under a name, None when nothing is."""
+        found: PublishedModel | BrokenModel | None = None
+        for look in range(_LOOKS):
+            found = self._look(name, last=look == _LOOKS - 1)
+            if isinstance(found, PublishedModel):
+                return found
+        return found
+
+    def published(self, name: str) -> PublishedModel | None:
+        """Return the model of a name, None when there is none that can be used."""
+        found = self.find(name)
+        return found if isinstance(found, PublishedModel) else None
+
+    def require(self, name: str) -> PublishedModel:
+        """Return the model of a name.
+
+        Raises:
+            NotFoundError: it was not pulled.
+            IntegrityError: it cannot be used.
+        """
+        found = self.find(name)
+        if found is None:
+            raise self._not_pulled(name)
+        if isinstance(found, BrokenModel):
+            raise IntegrityError(
+                f'model "{name}" cannot be used: {found.reason}',
+                hint=f"`mecha models pull {name}` makes it whole again.",
+            )
+        return found
+
+    def all(self) -> tuple[PublishedModel | BrokenModel, ...]:
+        """Return every model, by name. One that is broken never hides the others."""
+        if not self.models_dir.is_dir():
+            return ()
+        names = {_model_of(entry.name) for entry in self.models_dir.iterdir() if entry.is_dir()}
+        found = (self.find(name) for name in sorted(names) if name)
+        return tuple(model for model in found if model is not None)
+
+    def read(self, name: str, filename: str) -> bytes:
+        """Return the content of a published file, as its manifest has it, while other processes publish.
+
+        Raises:
+            NotFoundError: the model was not pulled, or has no such file.
+            IntegrityError: the content is not what the manifest says.
+        """
+        for _ in range(_LOOKS):
+            model = self.require(name)
+            record = model.manifest.files.get(filename)
+            if record is None:
+                raise NotFoundError(f'model "{name}" has no {filename}')
+            try:
+                content = (model.path / filename).read_bytes()
+            except OSError:
+                continue  # replaced between the two reads, or gone: then the next looks say the same
+            if sha256(content).hexdigest() == record.sha256:
+                return content
+        raise IntegrityError(
+            f"{self.models_dir / name / filename}: the content is not what {MANIFEST_FILE} says",
+            hint=f"`mecha models verify {name}` tells more; `mecha models pull {name} --force` makes it whole again.",
+        )
+
+    def lock_file(self, name: str) -> Path:
+        """Return the file that writers of a model lock. Raises NotFoundError when no model can have this name."""
+        return self.models_dir / f".{_checked(name)}.lock"
+
+    @contextmanager
+    def staging(self, name: str) -> Iterator[Path]:
+        """Give a new folder to put a model together in, in the file system of the models; removed unless published.
+
+        Raises:
+            DiskError: it cannot be made.
+            NotFoundError: no model can have this name.
+        """
+        sweep(self.models_dir)
+        folder = unfinished_path(self.models_dir / _checked(name), "staging")
+        make_dir(folder)
+        try:
+            yield folder
+        finally:
+            discard(folder)
+
+    def publish(self, name: str, staged: Path, manifest: Manifest) -> PublishedModel:
+        """Put a finished folder in the place of the model of this name; whatever was there before goes.
+
+        Raises:
+            DiskError: what was published before still is.
+        """
+        final = self.models_dir / _checked(name)
+        _require_complete(name, staged, manifest)
+        fsync_tree(staged)
+        ordered = manifest.model_copy(update={"files": dict(sorted(manifest.files.items()))})
+        write_file(staged / MANIFEST_FILE, serialised(ordered))
+        replace_dir(staged, final, swap=self._swap)
+        sweep(self.models_dir)
+        return self.require(name)
+
+    def remove(self, name: str) -> None:
+        """Remove a model, broken ones too.
+
+        Raises:
+            NotFoundError: there is none.
+            DiskError: it is still there.
+        """
+        if not is_model_name(name) or current_dir(self.models_dir / name) is None:
+            raise self._not_pulled(name)
+        # In this order: without the model, what it was before would count.
+        discard(previous_dir(self.models_dir / name))
+        discard(self.models_dir / name)
+        fsync_dir(self.models_dir)
+
+    def verify(self, name: str) -> tuple[Fault, ...]:
+        """Read every file of a model again and return those that are not what the manifest says.
+
+        Raises:
+            NotFoundError: it was not pulled.
+            IntegrityError: the manifest itself cannot be used.
+        """
+        folder = current_dir(self.models_dir / name) if is_model_name(name) else None
+        if folder is None or not (folder / MANIFEST_FILE).is_file():
+            raise self._not_pulled(name)
+        try:
+            manifest = _read_manifest(folder)
+        except ConfigError as error:
+            raise IntegrityError(
+                f"{folder / MANIFEST_FILE}: {error}", hint=f"`mecha models pull {name}` makes it whole again."
+            ) from error
+        faults: list[Fault] = []
+        for filename, record in sorted(manifest.files.items()):
+            file = folder / filename
+            if not file.is_file():
+                faults.append(Fault(filename, "no such file", f"sha256 {record.sha256}"))
+            elif (size := file.stat().st_size) != record.size_bytes:
+                faults.append(Fault(filename, f"{size} bytes", f"{record.size_bytes} bytes"))
+            elif (digest := sha256_of(file)) != record.sha256:
+                faults.append(Fault(filename, f"sha256 {digest}", f"sha256 {record.sha256}"))
+        return tuple(faults)
+
+    def _look(self, name: str, *, last: bool) -> PublishedModel | BrokenModel | None:
+        """Look once, while other processes may publish.
+
+        A config.json that is not the one of the manifest is a sign of that; when the last look finds it still, a person
+        has edited it, and means it.
+        """
+        folder = current_dir(self.models_dir / name) if is_model_name(name) else None
+        if folder is None or not (folder / MANIFEST_FILE).is_file():
+            return None
+        try:
+            manifest = _read_manifest(folder)
+            spec = _read_spec(folder, manifest, as_is=last)
+            size = (folder / MODEL_FILE).stat().st_size
+        except (ConfigError, DiskError, NotFoundError) as error:
+            return BrokenModel(name, str(error))
+        except OSError as error:
+            return BrokenModel(name, f"{MODEL_FILE}: {(error.strerror or str(error)).lower()}")
+        if manifest.name != name:
+            return BrokenModel(name, f'{MANIFEST_FILE}: name: got "{manifest.name}"; expected "{name}"')
+        record = manifest.files.get(MODEL_FILE)
+        if record is None or size != record.size_bytes:
+            expected = "a size in the manifest" if record is None else size_words(record.size_bytes)
+            return BrokenModel(name, f"{MODEL_FILE}: got {size_words(size)}; expected {expected}")
+        return PublishedModel(name, folder, manifest, spec)
+
+    def _not_pulled(self, name: str) -> NotFoundError:
+        return NotFoundError(
+            f'model "{name}" is not pulled: {self.models_dir / name} has no {MANIFEST_FILE}',
+            hint=f"`mecha models pull {name}` pulls it.",
+        )
+
+
+def _read_manifest(folder: Path) -> Manifest:
+    text = read_text(folder / MANIFEST_FILE, where=MANIFEST_FILE)
+    return validated(Manifest, parse_json(text, where=MANIFEST_FILE), where=MANIFEST_FILE, line_of=json_line_of(text))
+
+
+def _read_spec(folder: Path, manifest: Manifest, *, as_is: bool) -> ModelSpec:
+    text = read_text(folder / SPEC_FILE, where=SPEC_FILE)
+    record = manifest.files.get(SPEC_FILE)
+    if not as_is and record is not None and sha256(text.encode()).hexdigest() != record.sha256:
+        raise ConfigError(f"{SPEC_FILE}: the content is not what {MANIFEST_FILE} says")
+    return validated(ModelSpec, parse_json(text, where=SPEC_FILE), where=SPEC_FILE, line_of=json_line_of(text))
+
+
+def _model_of(entry: str) -> str:
+    """Return which model a folder of models/ is about, "" for none."""
+    if entry.startswith(".") and entry.endswith(".previous"):
+        return entry[1 : -len(".previous")]
+    return "" if entry.startswith(".") else entry
+
+
+def _require_complete(name: str, staged: Path, manifest: Manifest) -> None:
+    if manifest.name != name:
+        raise ValueError(f"got the manifest of {manifest.name!r}; expected {name!r}")
+    for filename in {MODEL_FILE, SPEC_FILE, *manifest.files}:
+        record = manifest.files.get(filename)
+        file = staged / filename
+        if record is None or not file.is_file() or file.stat().st_size != record.size_bytes:
+            raise ValueError(f"{file} is not the file of the manifest: {record}")
+
+
+def _checked(name: str) -> str:
+    if not is_model_name(name):
+        raise NotFoundError(f'model "{name}" cannot exist; expected {NAME_WORDS}')
+    return name
