@@ -48,6 +48,7 @@ class _Options:
     iou_threshold: float
     max_detections: int
     threads: int | None
+    every_class: bool
 
     def __post_init__(self) -> None:
         for name in ("score_threshold", "iou_threshold"):
@@ -79,6 +80,7 @@ class Detector:
         iou_threshold: float = 0.45,
         max_detections: int = 300,
         threads: int | None = None,
+        every_class: bool = False,
     ) -> None:
         """Load a model.
 
@@ -92,6 +94,8 @@ class Detector:
             iou_threshold: boxes of one class that overlap more are one object, 0 to 1.
             max_detections: at most so many a frame, the strongest.
             threads: of the session; by default what `default_threads` says.
+            every_class: a box is reported for each class that passes the threshold, not for its best alone. Published
+                mAP figures are measured so.
 
         Raises:
             NotFoundError: no such model or file.
@@ -101,7 +105,7 @@ class Detector:
         """
         if precision not in {"auto", "fp32", "int8"}:
             raise ConfigError(f'precision: got "{precision}"; expected auto, fp32 or int8')
-        options = _Options(input_size, score_threshold, iou_threshold, max_detections, threads)
+        options = _Options(input_size, score_threshold, iou_threshold, max_detections, threads, every_class)
         located = locate(model, cwd=Path.cwd(), environ=os.environ)
         fault = ""
         if precision == "int8" or (precision == "auto" and located.verdict == "faster"):
@@ -131,6 +135,7 @@ class Detector:
         iou_threshold: float = 0.45,
         max_detections: int = 300,
         threads: int | None = None,
+        every_class: bool = False,
     ) -> Self:
         """Load one ONNX file that `spec` describes; options and errors as for the class.
 
@@ -138,7 +143,12 @@ class Detector:
             precision: what the file is; it is reported with every result.
         """
         self = cls.__new__(cls)
-        self._load(file, spec, precision, _Options(input_size, score_threshold, iou_threshold, max_detections, threads))
+        self._load(
+            file,
+            spec,
+            precision,
+            _Options(input_size, score_threshold, iou_threshold, max_detections, threads, every_class),
+        )
         return self
 
     def _load(self, file: Path, spec: ModelSpec, precision: Precision, options: _Options) -> None:
@@ -202,7 +212,7 @@ class Detector:
         outputs = self._pipeline.session.run(tensor)
         inferred = perf_counter()
         options = self._options
-        found = self._pipeline.decoder.candidates(outputs, options.score_threshold)
+        found = self._pipeline.decoder.candidates(outputs, options.score_threshold, every_class=options.every_class)
         if self._pipeline.decoder.overlapping:
             kept = nms(
                 found.boxes_xyxy,

@@ -36,8 +36,16 @@ class Decoder(Protocol):
 
     overlapping: bool
 
-    def candidates(self, outputs: Sequence[NDArray[np.float32]], score_threshold: float) -> Candidates:
-        """Return the boxes whose best class scores at least `score_threshold`, that class and its score."""
+    def candidates(
+        self, outputs: Sequence[NDArray[np.float32]], score_threshold: float, *, every_class: bool = False
+    ) -> Candidates:
+        """Return the boxes whose best class scores at least `score_threshold`, that class and its score.
+
+        Args:
+            outputs: of the session.
+            score_threshold: 0 to 1.
+            every_class: return a box once for each class that passes, not only for the best.
+        """
         ...
 
     def raw(self, outputs: Sequence[NDArray[np.float32]]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -69,6 +77,27 @@ def logit(score: float) -> float:
     if score <= 0:
         return -math.inf
     return math.inf if score >= 1 else math.log(score / (1 - score))
+
+
+def passing(
+    by_class: NDArray[np.float32], threshold: float, *, every_class: bool
+) -> tuple[NDArray[np.intp], NDArray[np.int32], NDArray[np.float32]]:
+    """Return anchors, class ids and values of what is at least `threshold`, ordered by anchor, then class.
+
+    Args:
+        by_class: (classes, anchors) scores or logits.
+        threshold: in the unit of `by_class`.
+        every_class: all classes of an anchor that pass, not only its best.
+    """
+    # One maximum an anchor is the only work that is done on all of them.
+    anchors = np.flatnonzero(by_class.max(axis=0) >= threshold)
+    kept = by_class[:, anchors]
+    if every_class:
+        passes = kept >= threshold
+        positions, class_ids = np.nonzero(passes.T)
+    else:
+        positions, class_ids = np.arange(anchors.size), kept.argmax(axis=0)
+    return anchors[positions], class_ids.astype(np.int32), kept[class_ids, positions]
 
 
 def concatenated(parts: Sequence[Candidates]) -> Candidates:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mecha.detect.decode.candidates import Candidates, DecodePlan, concatenated, logit, sigmoid
+from mecha.detect.decode.candidates import Candidates, DecodePlan, concatenated, logit, passing, sigmoid
 from mecha.graph.cut import find_yolov8_head
 
 if TYPE_CHECKING:
@@ -42,21 +42,17 @@ class HeadDecoder:
         self._reg_max = reg_max
         self._input_height = input_height
 
-    def candidates(self, outputs: Sequence[NDArray[np.float32]], score_threshold: float) -> Candidates:
-        """Return the anchors whose best class passes the threshold; only these are decoded.
-
-        The threshold is compared in logits: that leaves one maximum per anchor as the only work on all of them.
-        """
+    def candidates(
+        self, outputs: Sequence[NDArray[np.float32]], score_threshold: float, *, every_class: bool = False
+    ) -> Candidates:
+        """Return what passes the threshold, which is compared in logits; only these anchors are decoded."""
         threshold = logit(score_threshold)
         found = []
         for boxes, scores in self._pairs(outputs):
             by_class = scores[0].reshape(scores.shape[1], -1)
-            anchors = np.flatnonzero(by_class.max(axis=0) >= threshold)
+            anchors, class_ids, logits = passing(by_class, threshold, every_class=every_class)
             if anchors.size:
-                kept = by_class[:, anchors]
-                class_ids = kept.argmax(axis=0).astype(np.int32)
-                best = kept[class_ids, np.arange(anchors.size)]
-                found.append(Candidates(self._boxes(boxes, anchors), sigmoid(best), class_ids))
+                found.append(Candidates(self._boxes(boxes, anchors), sigmoid(logits), class_ids))
         return concatenated(found)
 
     def raw(self, outputs: Sequence[NDArray[np.float32]]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -91,13 +87,13 @@ class ExportedDecoder:
 
     overlapping = True
 
-    def candidates(self, outputs: Sequence[NDArray[np.float32]], score_threshold: float) -> Candidates:
-        """Return the anchors whose best class passes the threshold."""
+    def candidates(
+        self, outputs: Sequence[NDArray[np.float32]], score_threshold: float, *, every_class: bool = False
+    ) -> Candidates:
+        """Return what passes the threshold."""
         output = outputs[0][0]
-        anchors = np.flatnonzero(output[4:].max(axis=0) >= score_threshold)
-        kept = output[:, anchors]
-        class_ids = kept[4:].argmax(axis=0).astype(np.int32)
-        return Candidates(_corners(kept[:4]), kept[4:][class_ids, np.arange(anchors.size)], class_ids)
+        anchors, class_ids, scores = passing(output[4:], score_threshold, every_class=every_class)
+        return Candidates(_corners(output[:4, anchors]), scores, class_ids)
 
     def raw(self, outputs: Sequence[NDArray[np.float32]]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return scores and boxes of all anchors."""
