@@ -12,7 +12,9 @@ from mecha.hub.source import RemoteFile
 START_BYTES = 512
 """How much of a file is looked at before anything is written; a magic number or the start of an HTML page fits."""
 
-_CONTENT_RANGE = re.compile(r"bytes\s+(?:(\d+)-(\d+)|\*)/(\d+|\*)")
+# Python refuses to read numbers of thousands of digits; no file needs more than these.
+_NUMBER = re.compile(r"[0-9]{1,18}")
+_CONTENT_RANGE = re.compile(r"bytes\s+(?:([0-9]{1,18})-([0-9]{1,18})|\*)/([0-9]{1,18}|\*)")
 _HTML_STARTS = (b"<!doctype html", b"<html", b"<head", b"<body", b"<script")
 _HTML_SUFFIXES = (".html", ".htm", ".xhtml")
 _PORTAL_HINT = (
@@ -125,7 +127,7 @@ def wrong_size(remote: RemoteFile, url: str, size: int, expected: int) -> Integr
 def _whole(answer: Answer, remote: RemoteFile) -> Body:
     _check_form(answer, remote)
     length = answer.headers.get("content-length", "")
-    total = int(length) if length.isascii() and length.isdigit() else None
+    total = int(length) if _NUMBER.fullmatch(length) else None
     return Body(0, _agreed_total(answer, remote, total))
 
 

@@ -113,7 +113,7 @@ def _fetch(transfer: Transfer, retries: Retries, clock: Clock) -> None:
     while (refusal := transfer.attempt(whole=whole)) is not None:
         transfer.file.sync()
         whole = refusal.whole
-        failures = 1 if transfer.file.size > furthest else failures + 1
+        failures = 0 if transfer.file.size > furthest else failures + 1
         furthest = max(furthest, transfer.file.size)
         clock.sleep(_wait_s(transfer.remote, refusal, failures, retries, clock))
 
@@ -126,7 +126,7 @@ def _wait_s(remote: RemoteFile, refusal: TryAgain, failures: int, retries: Retri
         )
     asked = retry_after_s(refusal.retry_after, clock.now())
     if asked is None:
-        return retries.wait_s(failures, clock.random())
+        return retries.wait_s(max(failures, 1), clock.random())
     if asked > retries.longest_retry_after_s:
         raise NetworkError(
             f"{name_of(remote)}: {refusal.reason} and asks to wait {asked:.0f} s",

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 
-_SINGLE_RANGE = re.compile(r"(\d*)\s*-\s*(\d*)")
+# Python refuses to read numbers of thousands of digits; no file needs more than these.
+_SINGLE_RANGE = re.compile(r"([0-9]{0,18})\s*-\s*([0-9]{0,18})")
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ class Retries:
     """How often and how patiently to try again.
 
     Attributes:
-        attempts: tries in a row that may fail without a single new byte before giving up is allowed.
+        attempts: how many tries in a row may fail without bringing a single new byte; the last of them gives up.
         first_wait_s: the wait after the first failure; each further one doubles it.
         longest_wait_s: where the doubling ends.
         longest_retry_after_s: a server that asks for more patience than this ends the download instead.
