@@ -66,25 +66,27 @@ class Hall:
             hull = cv2.convexHull(ground[:, :2].astype(np.float32)).reshape(-1, 2)
             pixels = view.polygons_pixels(np.column_stack([hull, np.zeros(len(hull))])[None])[0]
             if len(pixels):
-                corners = np.clip(np.rint(pixels * 8), -(2**20), 2**20).astype(np.int32)
+                corners = np.rint(pixels * 8).astype(np.int32)
                 cv2.fillConvexPoly(mask, corners, 110.0 + 60 * self.light.ambient, cv2.LINE_AA, 4)
         blur = 2 * (max(view.width, view.height) // 160) + 1
         soft = cv2.resize(cv2.blur(mask, (blur, blur)), (view.width, view.height), interpolation=cv2.INTER_LINEAR)
-        cv2.multiply(frame, cv2.merge([soft, soft, soft]), frame, 1 / 255)
+        floor = frame[view.horizon_row() :]
+        if len(floor):
+            cv2.multiply(floor, cv2.merge([soft[-len(floor) :]] * 3), floor, 1 / 255)
 
     def _draw_surroundings(self, painter: Painter) -> None:
         view = painter.view
         above = np.zeros(painter.frame_bgr.shape[:2], np.uint8)
         for sky in view.polygons_pixels(self._sky):
             if len(sky):
-                cv2.fillConvexPoly(above, np.clip(np.rint(sky), -1e6, 1e6).astype(np.int32), 255)
+                cv2.fillConvexPoly(above, np.rint(sky).astype(np.int32), 255)
         rows = int(cv2.boundingRect(above)[3])
         if rows:
             cv2.copyTo(self._backdrop_of(view, rows), above[:rows], painter.frame_bgr[:rows])
         quads, colours = self._boards
         for pixels, colour in zip(view.polygons_pixels(quads), colours, strict=True):
             if len(pixels):
-                painter.detail(np.clip(pixels, -1e5, 1e5), colour)
+                painter.detail(pixels, colour)
 
     @cached_property
     def _sky(self) -> Points:

@@ -77,6 +77,12 @@ class Painter:
         """Fill a convex polygon (N, 2) on the surface of something solid."""
         cv2.fillConvexPoly(self.frame_bgr, _fixed(pixels), colour.tolist(), cv2.LINE_AA, _SHIFT)
 
+    def details(self, polygons: Points, colours: Points) -> None:
+        """Fill convex polygons of as many corners each, (K, N, 2), in colours (K, 3), in this order."""
+        if len(polygons):
+            for corners, colour in zip(_fixed(polygons), colours.tolist(), strict=True):
+                cv2.fillConvexPoly(self.frame_bgr, corners, colour, cv2.LINE_AA, _SHIFT)
+
     def disc(self, centre: Points, radius_px: float, colour: Colour, *, solid: bool = False) -> None:
         """Fill a circle; a solid one hides what is behind it."""
         middle = tuple(np.rint(centre * (1 << _SHIFT)).astype(int).tolist())

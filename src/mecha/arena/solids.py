@@ -70,8 +70,7 @@ def draw_code(painter: Painter, corners: Points, code: NDArray[np.bool_], bright
     painter.solid(pixels[0], white)
     painter.detail(pixels[1], black)
     if np.ptp(pixels[0], axis=0).max() >= cells:
-        for quad in pixels[2:]:
-            painter.detail(quad, white)
+        painter.details(pixels[2:], np.tile(white, (len(pixels) - 2, 1)))
 
 
 def draw_box(
@@ -107,8 +106,7 @@ def _draw_marks(painter: Painter, face: Points, marks: Marks, colour: Colour, br
     pixels = painter.project(face[0] + marks.quads[..., :1] * across + marks.quads[..., 1:] * up)
     if pixels is None:
         return
-    for quad, factor in zip(pixels, marks.factors, strict=True):
-        painter.detail(quad, np.clip(colour * factor, 0, 255) * bright)
+    painter.details(pixels, np.clip(colour * marks.factors[:, None], 0, 255) * bright)
 
 
 def draw_frustum(
@@ -132,10 +130,11 @@ def draw_frustum(
     for band, colour in enumerate(colours):
         hull = cv2.convexHull(pixels[band : band + 2].reshape(-1, 2).astype(np.float32)).reshape(-1, 2)
         painter.detail(hull.astype(float), colour * float(bright[front].mean() if len(front) else 1))
-        for side in front if fine else ():
-            after = (side + 1) % sides
-            quad = pixels[[band, band, band + 1, band + 1], [side, after, after, side]]
-            painter.detail(quad, colour * float(bright[side]))
+        if fine:
+            after = (front + 1) % sides
+            low, high = pixels[band], pixels[band + 1]
+            facets = np.stack([low[front], low[after], high[after], high[front]], axis=1)
+            painter.details(facets, colour * bright[front, None])
     if painter.view.origin[2] > levels[-1]:
         painter.detail(pixels[-1], colours[-1] * float(painter.light.on(np.array([0.0, 0, 1]))) * 0.9)
 
