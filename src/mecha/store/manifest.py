@@ -109,8 +109,9 @@ class Int8Record(Frozen):
     """The INT8 build of this model, or why there is none.
 
     Attributes:
-        state: "built"; "failed" (it could not be made, the next pull tries again); "rejected" (it was made, and the gate
-            found nothing that is right: not tried again under the same key); "pending"; "disabled" (the entry says so).
+        state: "built"; "failed" (it could not be made, the next pull tries again); "rejected" (it was made, and the
+            gate found nothing that is right: not tried again under the same key); "pending"; "disabled" (the entry
+            says so).
         key: digest of all that the build depends on; a build with another key is stale.
         method: the method that won; requested_method: what the entry or the user asked for.
         message: one line for people.
@@ -137,14 +138,14 @@ class Manifest(Frozen):
         device: CPU architecture and the features INT8 depends on.
     """
 
-    schema_: Literal[1] = Field(1, alias="schema")
+    schema_: Literal[1] = Field(default=1, alias="schema")
     name: str
     created: str
     origin: OriginRecord
     licence: str = "unknown"
     files: dict[str, FileRecord]
     int8: Int8Record
-    tools: dict[str, str] = {}
-    device: dict[str, str] = {}
+    tools: dict[str, str] = Field(default_factory=dict)
+    device: dict[str, str] = Field(default_factory=dict)
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)

@@ -53,7 +53,7 @@ def _started_by_proc(pid: int) -> int | None:
 
 def _started_by_psutil(pid: int) -> int | None:
     """Return milliseconds of the wall clock."""
-    import psutil  # type: ignore[import-untyped]  # it has no types
+    import psutil
 
     try:
         process = psutil.Process(pid)

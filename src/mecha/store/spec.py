@@ -56,7 +56,7 @@ class ModelSpec(Frozen):
         int8: None while there is no INT8 build.
     """
 
-    schema_: Literal[1] = Field(1, alias="schema")
+    schema_: Literal[1] = Field(default=1, alias="schema")
     name: str
     task: str
     family: str | None

@@ -1,0 +1,105 @@
+"""One writer at a time: who waits, for whom, and what becomes of a lock whose holder was killed."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mecha.errors import BusyError, DiskError
+from mecha.store.locks import exclusive, holder
+from mecha.store.process import ProcessId
+from tests.store.example import environment
+
+HOLD = """
+import sys
+from pathlib import Path
+from mecha.store.locks import exclusive
+with exclusive(Path(sys.argv[1]), timeout_s=0):
+    print("held", flush=True)
+    sys.stdin.readline()
+"""
+
+
+@pytest.fixture
+def lock(tmp_path: Path) -> Path:
+    return tmp_path / "models/.m.lock"
+
+
+@pytest.fixture
+def other(lock: Path) -> Iterator["subprocess.Popen[str]"]:
+    """Another process that holds the lock until it reads a line or is killed."""
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(lock)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
+
+
+def test_who_holds_a_lock_is_noted_while_it_is_held(lock: Path) -> None:
+    with exclusive(lock, timeout_s=0):
+        assert holder(lock) == ProcessId.current()
+    assert holder(lock) is None
+    with exclusive(lock, timeout_s=0):
+        assert lock.is_file()
+
+
+def test_a_held_lock_is_refused_with_the_pid_of_its_holder(lock: Path, other: "subprocess.Popen[str]") -> None:
+    with pytest.raises(BusyError) as caught, exclusive(lock, timeout_s=0):
+        pass
+    assert str(caught.value) == f"{lock}: held by process {other.pid}"
+    assert caught.value.hint == f"Wait until process {other.pid} is done, or stop it, and try again."
+    with pytest.raises(BusyError) as later, exclusive(lock, timeout_s=0.2):
+        pass
+    assert str(later.value) == f"{lock}: held by process {other.pid} after 0.2 s"
+
+
+def test_a_holder_that_is_not_known_is_called_another_process(lock: Path, other: "subprocess.Popen[str]") -> None:
+    lock.with_name(".m.lock.holder").write_text("nonsense")
+    with pytest.raises(BusyError) as caught, exclusive(lock, timeout_s=0):
+        pass
+    assert str(caught.value) == f"{lock}: held by another process"
+    assert caught.value.hint == "Wait until it is done, or stop it, and try again."
+
+
+def test_waiting_is_announced_once_and_ends_when_the_holder_is_done(lock: Path, other: "subprocess.Popen[str]") -> None:
+    waits: list[int] = []
+
+    def release() -> None:
+        assert other.stdin is not None
+        waits.append(other.pid)
+        other.stdin.write("\n")
+        other.stdin.flush()
+
+    with exclusive(lock, timeout_s=60, on_wait=release):
+        assert waits == [other.pid]
+        assert holder(lock) == ProcessId.current()
+
+
+def test_the_lock_of_a_killed_process_is_free(lock: Path, other: "subprocess.Popen[str]") -> None:
+    other.kill()
+    other.wait()
+    assert holder(lock) is None
+    with exclusive(lock, timeout_s=60):
+        assert holder(lock) == ProcessId.current()
+
+
+def test_a_lock_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DiskError) as caught, exclusive(tmp_path / "file/lock", timeout_s=0):
+        pass
+    assert str(caught.value) == f"{tmp_path / 'file'}: cannot make the folder: file exists"
+
+
+def test_a_process_is_more_than_its_pid() -> None:
+    me = ProcessId.current()
+    assert me.alive()
+    assert not ProcessId(me.pid, me.started + 1).alive()
+    assert not ProcessId(2**22 + 5, 0).alive()
