@@ -1,0 +1,384 @@
+"""What every bus does, whatever carries it."""
+
+import os
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from mecha.errors import BusyError, ConfigError, DiskError, NetworkError
+from mecha.project import BusSettings
+from mecha.runtime.bus import Bus, Sample, checked_topic
+from mecha.runtime.bus.inbox import Inbox
+from mecha.runtime.bus.local import LocalBus
+from mecha.runtime.bus.memory import pool_bytes
+from mecha.runtime.bus.place import BusPlace
+from mecha.runtime.bus.zenoh import ZenohBus
+from tests.runtime.waiting import wait_for
+
+Pair = tuple[Bus, Bus]
+
+
+@pytest.fixture(params=["local", "zenoh"])
+def buses(request: pytest.FixtureRequest, run_time_folder: Path) -> Iterator[Pair]:
+    """Two ends of one bus."""
+    if request.param == "local":
+        bus = LocalBus()
+        yield bus, bus
+        bus.close()
+        return
+    with ExitStack() as stack:
+        router = ZenohBus.host(f"unixsock-stream/{run_time_folder}/bus.sock")
+        stack.callback(router.close)
+        ends = []
+        for name in ("a", "b"):
+            end = ZenohBus.join(
+                f"unixsock-stream/{run_time_folder}/bus.sock", listen=f"unixsock-stream/{run_time_folder}/{name}.sock"
+            )
+            stack.callback(end.close)
+            ends.append(end)
+        yield ends[0], ends[1]
+
+
+def connected(sender: Bus, receiver: Bus, topic: str) -> list[Sample]:
+    """Subscribe, and return the list that fills; messages are sent until the first one arrives."""
+    received: list[Sample] = []
+    receiver.subscribe(topic, received.append)
+    reach(sender, topic, received)
+    return received
+
+
+def reach(sender: Bus, topic: str, received: list[Sample]) -> None:
+    def arrived() -> bool:
+        sender.publish(topic, b"are you there?")
+        return bool(received)
+
+    wait_for(arrived)
+    # The last of several questions may still be on its way.
+    sender.publish(topic, b"that is all")
+    wait_for(lambda: received[-1].payload == b"that is all")
+    received.clear()
+
+
+def test_a_message_arrives_with_its_topic_and_attachment(buses: Pair) -> None:
+    sender, receiver = buses
+    received = connected(sender, receiver, "/camera/rgb")
+
+    sender.publish("/camera/rgb", b"pixels", b"header")
+
+    wait_for(lambda: received)
+    assert received == [Sample("/camera/rgb", b"pixels", b"header")]
+
+
+@pytest.mark.parametrize("size", [0, 1, 70_000, 6_220_800])
+@pytest.mark.parametrize("droppable", [True, False])
+def test_a_payload_of_any_size_arrives_as_it_was(buses: Pair, size: int, droppable: bool) -> None:
+    sender, receiver = buses
+    received = connected(sender, receiver, "/blob")
+    payload = os.urandom(size)
+
+    sender.publish("/blob", payload, droppable=droppable)
+
+    wait_for(lambda: received)
+    assert received[0].payload == payload
+    assert received[0].attachment == b""
+
+
+def test_messages_of_one_topic_arrive_in_order(buses: Pair) -> None:
+    sender, receiver = buses
+    received = connected(sender, receiver, "/order")
+
+    # Small ones go through the socket, large ones through shared memory where there is some.
+    for index in range(300):
+        sender.publish("/order", str(index).encode() * (20_000 if index % 7 == 0 else 1), str(index).encode())
+
+    wait_for(lambda: len(received) == 300)
+    assert [int(sample.attachment) for sample in received] == list(range(300))
+
+
+def test_topics_do_not_mix(buses: Pair) -> None:
+    sender, receiver = buses
+    one = connected(sender, receiver, "/one")
+    other = connected(sender, receiver, "/one/more")
+
+    sender.publish("/one/more", b"more")
+    sender.publish("/one", b"one")
+
+    wait_for(lambda: one and other)
+    assert [sample.payload for sample in one] == [b"one"]
+    assert [sample.payload for sample in other] == [b"more"]
+
+
+def test_every_subscriber_gets_every_message(buses: Pair) -> None:
+    sender, receiver = buses
+    lists: list[list[Sample]] = [[], [], []]
+    for received, end in zip(lists, (sender, receiver, receiver), strict=True):
+        end.subscribe("/all", received.append)
+    for received in lists:
+        reach(sender, "/all", received)
+
+    sender.publish("/all", b"hello")
+
+    for received in lists:
+        wait_for(lambda received=received: received and received[-1].payload == b"hello")  # type: ignore[misc]
+        assert [sample.payload for sample in received].count(b"hello") == 1
+
+
+def test_a_late_subscriber_gets_what_comes_after_it(buses: Pair) -> None:
+    sender, receiver = buses
+    sender.publish("/late", b"before")
+
+    received = connected(sender, receiver, "/late")
+    sender.publish("/late", b"after")
+
+    wait_for(lambda: received)
+    assert [sample.payload for sample in received] == [b"after"]
+
+
+def test_a_closed_subscription_gets_nothing_more(buses: Pair) -> None:
+    sender, receiver = buses
+    kept = connected(sender, receiver, "/news")
+    ended: list[Sample] = []
+    subscription = receiver.subscribe("/news", ended.append)
+    reach(sender, "/news", ended)
+    ended.clear()
+    kept.clear()
+
+    subscription.close()
+    subscription.close()
+    sender.publish("/news", b"later")
+
+    wait_for(lambda: kept)
+    assert ended == []
+
+
+def test_a_publisher_that_nobody_hears_is_not_held_up(buses: Pair) -> None:
+    sender, _ = buses
+
+    for _ in range(50):
+        sender.publish("/nobody", bytes(100_000), droppable=True)
+
+
+def test_a_bus_may_be_closed_twice(buses: Pair) -> None:
+    sender, _ = buses
+    sender.subscribe("/a", lambda sample: None)
+
+    sender.close()
+    sender.close()
+
+
+@pytest.mark.parametrize("topic", ["", "/", "camera", "/camera/", "//camera", "/camera/*", "/a b", "/a/**", "/a$*"])
+def test_what_is_no_topic_is_refused(buses: Pair, topic: str) -> None:
+    sender, receiver = buses
+    sentence = f'topic: got "{topic}"; expected words that each begin with a slash, as in /camera/rgb'
+
+    with pytest.raises(ConfigError) as published:
+        sender.publish(topic, b"")
+    with pytest.raises(ConfigError) as subscribed:
+        receiver.subscribe(topic, lambda sample: None)
+
+    assert str(published.value) == str(subscribed.value) == sentence
+    assert published.value.hint == "A word holds letters, digits, `_`, `.` and `-`."
+
+
+def test_a_topic_is_words_with_slashes() -> None:
+    assert checked_topic("/vision/object/detections_2.raw-x") == "/vision/object/detections_2.raw-x"
+
+
+def test_the_newest_frame_wins_and_every_drop_is_counted(buses: Pair) -> None:
+    sender, receiver = buses
+    inbox = Inbox(newest=["/frames"])
+    seen: list[Sample] = []
+    receiver.subscribe("/frames", inbox.put)
+    receiver.subscribe("/frames", seen.append)
+    reach(sender, "/frames", seen)
+    while inbox.take(0.0) is not None:
+        pass
+    before = inbox.dropped("/frames")
+
+    for index in range(20):
+        sender.publish("/frames", bytes(50_000), str(index).encode())
+    wait_for(lambda: len(seen) == 20)
+
+    newest = inbox.take(1.0)
+    assert newest is not None
+    assert newest.attachment == b"19"
+    assert inbox.take(0.0) is None
+    assert inbox.dropped("/frames") - before == 19
+
+
+def test_ordered_messages_come_before_frames_and_none_is_lost() -> None:
+    inbox = Inbox(newest=["/left", "/right"])
+    for index in range(3):
+        inbox.put(Sample("/left", b"%d" % index))
+        inbox.put(Sample("/control", b"%d" % index))
+        inbox.put(Sample("/right", b"%d" % index))
+
+    taken = [inbox.take(0.0) for _ in range(6)]
+
+    assert [(sample.topic, sample.payload) for sample in taken if sample] == [
+        ("/control", b"0"),
+        ("/control", b"1"),
+        ("/control", b"2"),
+        ("/left", b"2"),
+        ("/right", b"2"),
+    ]
+    assert (inbox.dropped("/left"), inbox.dropped("/right"), inbox.dropped("/control")) == (2, 2, 0)
+
+
+def test_an_ordered_queue_that_nobody_empties_drops_its_oldest_and_counts_them() -> None:
+    inbox = Inbox(capacity=3)
+
+    for index in range(5):
+        inbox.put(Sample("/control", b"%d" % index))
+
+    assert inbox.dropped("/control") == 2
+    assert [getattr(inbox.take(0.0), "payload", None) for _ in range(4)] == [b"2", b"3", b"4", None]
+
+
+def test_a_waiting_node_can_be_woken() -> None:
+    inbox = Inbox()
+    taken: list[Sample | None] = []
+    thread = threading.Thread(target=lambda: taken.append(inbox.take(60.0)))
+    thread.start()
+
+    def woken() -> bool:
+        inbox.wake()
+        return not thread.is_alive()
+
+    wait_for(woken)
+    assert taken == [None]
+
+
+# The bus of a project
+
+
+def test_a_project_finds_its_bus_again_and_no_other(tmp_path: Path) -> None:
+    mine, other = BusPlace(tmp_path / "mine", os.environ), BusPlace(tmp_path / "other", os.environ)
+    assert mine.live_endpoint() is None
+
+    with mine.hosted(BusSettings()) as (_, endpoint):
+        assert BusPlace(tmp_path / "mine", os.environ).live_endpoint() == endpoint
+        assert other.live_endpoint() is None
+        assert other.folder != mine.folder
+
+    assert mine.live_endpoint() is None
+
+
+def test_members_of_a_bus_hear_each_other_and_not_another_project(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        places = {name: BusPlace(tmp_path / name, os.environ) for name in ("mine", "other")}
+        hosts = {name: stack.enter_context(place.hosted(BusSettings())) for name, place in places.items()}
+        member = places["mine"].join(hosts["mine"][1])
+        stack.callback(member.close)
+        heard = connected(member, hosts["mine"][0], "/here")
+        elsewhere: list[Sample] = []
+        hosts["other"][0].subscribe("/here", elsewhere.append)
+
+        member.publish("/here", b"hello")
+
+        wait_for(lambda: heard)
+        assert elsewhere == []
+
+
+def test_nobody_else_can_enter_the_folder_of_a_bus(tmp_path: Path) -> None:
+    place = BusPlace(tmp_path, os.environ)
+    with place.hosted(BusSettings()):
+        for folder in (place.folder, place.folder.parent):
+            assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+def test_a_folder_that_others_can_enter_is_refused(tmp_path: Path, run_time_folder: Path) -> None:
+    place = BusPlace(tmp_path, os.environ)
+    place.folder.parent.mkdir(mode=0o700)
+    place.folder.parent.chmod(0o755)
+
+    with pytest.raises(DiskError) as caught, place.hosted(BusSettings()):
+        pass
+
+    assert str(caught.value) == (
+        f"{run_time_folder}/mecha: got a folder that others can enter; "
+        "expected one of mode 0700 that belongs to this user"
+    )
+    assert caught.value.hint == "Remove it, or set XDG_RUNTIME_DIR to a folder of your own."
+
+
+def test_a_second_host_is_told_who_the_first_is(tmp_path: Path) -> None:
+    place = BusPlace(tmp_path, os.environ)
+
+    with place.hosted(BusSettings()), pytest.raises(BusyError) as caught, place.hosted(BusSettings()):
+        pass
+
+    assert str(caught.value) == f"this project runs already: process {os.getpid()} hosts its bus"
+    assert caught.value.hint == "Stop it first; `mecha run NODE` adds one more node to what runs."
+
+
+def test_joining_where_nobody_is_fails_with_a_sentence(run_time_folder: Path) -> None:
+    endpoint = f"unixsock-stream/{run_time_folder}/nobody.sock"
+
+    with pytest.raises(NetworkError) as caught:
+        ZenohBus.join(endpoint, listen=f"unixsock-stream/{run_time_folder}/me.sock", timeout_ms=200)
+
+    assert str(caught.value) == f"bus: {endpoint}: nobody answers"
+    assert caught.value.hint == "Is `mecha dev` running in this project?"
+
+
+def test_an_endpoint_that_is_taken_is_named(run_time_folder: Path) -> None:
+    endpoint = f"unixsock-stream/{run_time_folder}/bus.sock"
+    first = ZenohBus.host(endpoint)
+    try:
+        with pytest.raises(BusyError) as caught:
+            ZenohBus.host(endpoint)
+    finally:
+        first.close()
+
+    assert str(caught.value) == f"bus: {endpoint}: taken by another process"
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "fault"),
+    [
+        ("carrier-pigeon/1.2.3.4:5", "unicast not supported for carrier-pigeon protocol"),
+        ("7447", "endpoints must be of the form <protocol>/<address>[?<metadata>][#<config>]: 7447"),
+    ],
+)
+def test_an_endpoint_that_is_none_is_told(run_time_folder: Path, endpoint: str, fault: str) -> None:
+    own = f"unixsock-stream/{run_time_folder}/bus.sock"
+
+    with pytest.raises(NetworkError) as caught:
+        ZenohBus.host(own, listen=[endpoint])
+
+    assert str(caught.value) == f"bus: {own}, {endpoint}: {fault}"
+    assert caught.value.hint.startswith('An endpoint is written as in "tcp/192.168.1.5:7447"; see bus.listen')
+
+
+def test_two_machines_talk_where_the_settings_say_so(tmp_path: Path, free_port: Callable[[], int]) -> None:
+    address = f"tcp/127.0.0.1:{free_port()}"
+    with (
+        BusPlace(tmp_path / "robot", os.environ).hosted(BusSettings(listen=(address,))) as (robot, _),
+        BusPlace(tmp_path / "desk", os.environ).hosted(BusSettings(connect=(address,))) as (desk, _),
+    ):
+        received = connected(robot, desk, "/vision/object/detections")
+        robot.publish("/vision/object/detections", b"{}")
+        wait_for(lambda: received)
+
+
+@pytest.mark.parametrize(
+    ("lockable", "free", "expected"),
+    [
+        (None, None, 32 * 1024 * 1024),
+        (None, 1 << 40, 32 * 1024 * 1024),
+        (8 * 1024 * 1024, 1 << 40, 8 * 1024 * 1024 - 1_500_000),
+        (None, 64 * 1024 * 1024, 32 * 1024 * 1024),
+        (None, 20_000_000, 10_000_000),
+        (65536, 1 << 40, 0),
+        (None, 0, 0),
+    ],
+)
+def test_the_pool_of_shared_memory_fits_what_the_system_gives(
+    lockable: int | None, free: int | None, expected: int
+) -> None:
+    assert pool_bytes(lockable, free) == expected
