@@ -10,6 +10,7 @@ from mecha.catalog.catalog import load_catalog, parse_catalog, read_catalog
 from mecha.catalog.schema import QuantizeConfig
 from mecha.errors import ConfigError, NotFoundError
 from mecha.project import Project, bundled_dir, find_project
+from mecha.store.blobs import BlobCache, packaged_models
 
 
 def table(name: str, description: str = "", more: str = "") -> str:
@@ -129,10 +130,14 @@ def test_the_packaged_catalog_has_the_models_of_the_documentation() -> None:
 
 def test_the_packaged_arena_model_is_the_one_its_entry_pins() -> None:
     file = Path(mecha.__file__).parent / "arena" / "arena-n.onnx"
-    if not file.is_file():
-        pytest.skip("the arena model is not trained yet")
     entries = {e.name: e for e in read_catalog(bundled_dir() / "model_catalog.toml", where="model_catalog.toml")}
     content = file.read_bytes()
     expected = (hashlib.sha256(content).hexdigest(), len(content))
     pinned = (entries["arena-n"].sha256, entries["arena-n"].size_bytes)
     assert pinned == expected, f'write into model_catalog.toml:\nsha256 = "{expected[0]}"\nsize_bytes = {expected[1]}'
+
+
+def test_the_packaged_arena_model_needs_no_network(tmp_path: Path) -> None:
+    entry = load_catalog(find_project(tmp_path, {})).get("arena-n")
+    assert entry.sha256 is not None
+    assert BlobCache(tmp_path / "cache", packaged_models()).find(entry.sha256) is not None
