@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
 
 # Between Softmax and the convolution that takes its expectation stand only these.
-_RESHAPING = frozenset({"Transpose", "Reshape", "QuantizeLinear", "DequantizeLinear", "Identity"})
+_RESHAPING = frozenset(
+    {"Transpose", "Reshape", "Identity", "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"}
+)
 _DFL_DIMS = 4
 
 
@@ -82,7 +84,7 @@ def is_dfl_conv(index: GraphIndex, node: "NodeProto") -> bool:
     source = index.producers.get(node.input[0])
     while source is not None and source.op_type in _RESHAPING:
         source = index.producers.get(source.input[0])
-    return source is not None and source.op_type in {"Softmax", "DynamicQuantizeLinear"}
+    return source is not None and source.op_type == "Softmax"
 
 
 def _conv_result(index: GraphIndex, node: "NodeProto") -> str:
