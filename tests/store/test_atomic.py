@@ -275,6 +275,34 @@ def test_a_read_only_disk_is_told_and_its_models_stay_usable(tmp_path: Path, sma
     assert version == "v1"
 
 
+SECRET_MODEL = """
+import os, sys
+from pathlib import Path
+from mecha.errors import DiskError
+from mecha.store.models import ModelStore
+if os.geteuid() == 0:
+    os.setgid(65534)
+    os.setuid(65534)
+models = Path(sys.argv[1])
+print(*ModelStore(models).all())
+try:
+    ModelStore(models / "secret").all()
+except DiskError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="permissions are others here")
+def test_a_model_that_cannot_be_read_is_broken_and_a_folder_that_cannot_be_listed_is_told(locked_folder: Path) -> None:
+    locked_folder.chmod(0o755)
+    secret = locked_folder / "secret"
+    secret.mkdir(mode=0o000)
+    first, second = run(SECRET_MODEL, str(locked_folder)).splitlines()
+    secret.chmod(0o755)
+    assert first == "BrokenModel(name='secret', reason='manifest.json: permission denied')"
+    assert second == f"{secret}: cannot list the models: permission denied"
+
+
 FOREIGN_FOLDER = """
 import os, sys
 from pathlib import Path

@@ -2,18 +2,20 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from mecha.errors import BusyError, DiskError
 from mecha.store.locks import exclusive, holder
-from mecha.store.process import ProcessId
+from mecha.store.process import NOT_TOLD, ProcessId, _started_by_proc, _started_by_psutil
 from tests.store.example import environment
 
 HOLD = """
 import sys
+import time
 from pathlib import Path
 from mecha.store.locks import exclusive
 with exclusive(Path(sys.argv[1]), timeout_s=0):
@@ -103,3 +105,18 @@ def test_a_process_is_more_than_its_pid() -> None:
     assert me.alive()
     assert not ProcessId(me.pid, me.started + 1).alive()
     assert not ProcessId(2**22 + 5, 0).alive()
+    assert ProcessId(me.pid, NOT_TOLD).alive()
+
+
+@pytest.mark.parametrize("started", [_started_by_proc, _started_by_psutil])
+def test_a_killed_process_is_gone_even_before_it_was_waited_for(started: Callable[[int], int | None]) -> None:
+    if started is _started_by_proc and sys.platform != "linux":
+        pytest.skip("no /proc")
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        assert started(process.pid) == started(process.pid) is not None
+        process.kill()
+        deadline = time.monotonic() + 30
+        while started(process.pid) is not None:
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+    assert started(process.pid) is None

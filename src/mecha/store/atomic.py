@@ -26,6 +26,7 @@ __all__ = [
     "discard",
     "disk_error",
     "fsync_dir",
+    "fsync_file",
     "fsync_tree",
     "make_dir",
     "replace_dir",
@@ -170,9 +171,14 @@ def fsync_tree(folder: Path) -> None:
     """
     for root, _, files in os.walk(folder, topdown=False):
         for name in files:
-            # Windows flushes only what is open for writing.
-            _sync_path(Path(root, name), os.O_RDWR if sys.platform == "win32" else os.O_RDONLY)
+            fsync_file(Path(root, name))
         fsync_dir(Path(root))
+
+
+def fsync_file(path: Path) -> None:
+    """Bring the content of a file to the disk. Raises DiskError when the disk refuses."""
+    # Windows flushes only what is open for writing.
+    _sync_path(path, os.O_RDWR if sys.platform == "win32" else os.O_RDONLY)
 
 
 def _sync_path(path: Path, flags: int) -> None:

@@ -8,7 +8,6 @@ Nothing wrong comes out of it: what is found is read and compared with its diges
 """
 
 import errno
-import os
 import re
 import shutil
 import sys
@@ -19,8 +18,18 @@ from pathlib import Path
 from pydantic import ValidationError
 
 import mecha
-from mecha.errors import DiskError, NotFoundError
-from mecha.store.atomic import discard, fsync_dir, fsync_tree, make_dir, replace_dir, sweep, unfinished_path, write_file
+from mecha.errors import NotFoundError
+from mecha.store.atomic import (
+    discard,
+    fsync_dir,
+    fsync_file,
+    fsync_tree,
+    make_dir,
+    replace_dir,
+    sweep,
+    unfinished_path,
+    write_file,
+)
 from mecha.store.digests import folder_records, sha256_of
 from mecha.store.faults import disk_error
 from mecha.store.manifest import FileRecord
@@ -89,8 +98,7 @@ class BlobCache:
         make_dir(blob.parent)
         try:
             _protect(partial)
-            with partial.open("rb") as file:
-                os.fsync(file.fileno())
+            fsync_file(partial)
             partial.replace(blob)
         except OSError as error:
             raise disk_error(error, blob, "keep the download") from error
@@ -183,19 +191,21 @@ def _protect(file: Path) -> None:
 
 
 def _link_or_copy(source: Path, target: Path, *, may_link: bool) -> None:
-    if may_link:
-        try:
-            target.hardlink_to(source)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EEXIST, errno.ENOENT):
-                raise _link_error(error, source, target) from error
-        else:
-            return
+    size_bytes: int | None = None
     try:
-        shutil.copyfile(source, target)
+        size_bytes = source.stat().st_size
+        if not may_link or not _linked(source, target):
+            shutil.copyfile(source, target)
     except OSError as error:
-        raise _link_error(error, source, target) from error
+        raise disk_error(error, target, "write", needed_bytes=size_bytes) from error
 
 
-def _link_error(error: OSError, source: Path, target: Path) -> DiskError:
-    return disk_error(error, target, "write", needed_bytes=source.stat().st_size)
+def _linked(source: Path, target: Path) -> bool:
+    """Make a hard link; False where the two are in different file systems, or theirs has no links."""
+    try:
+        target.hardlink_to(source)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EEXIST, errno.ENOENT):
+            raise
+        return False
+    return True

@@ -1,6 +1,7 @@
 """mecha.lock: the commit, digest and size of every pulled file, so that each device of a fleet gets the same bytes.
 
-The file is committed with the project. A pull takes from it what a moving name such as "main" meant when it was written.
+The file is committed with the project. A pull takes from it what a moving name such as "main" meant when it was
+written.
 """
 
 from pathlib import Path

@@ -22,6 +22,7 @@ from mecha.store.atomic import (
 )
 from mecha.store.digests import sha256_of
 from mecha.store.exchange import Exchange, exchange
+from mecha.store.faults import disk_error
 from mecha.store.manifest import Manifest
 from mecha.store.spec import ModelSpec, serialised
 from mecha.validation import json_line_of, parse_json, read_text, validated
@@ -132,10 +133,17 @@ class ModelStore:
         return found
 
     def all(self) -> tuple[PublishedModel | BrokenModel, ...]:
-        """Return every model, by name. One that is broken never hides the others."""
-        if not self.models_dir.is_dir():
+        """Return every model, by name. One that is broken never hides the others.
+
+        Raises:
+            DiskError: the models folder itself cannot be read.
+        """
+        try:
+            names = {_model_of(entry.name) for entry in self.models_dir.iterdir() if entry.is_dir()}
+        except (FileNotFoundError, NotADirectoryError):
             return ()
-        names = {_model_of(entry.name) for entry in self.models_dir.iterdir() if entry.is_dir()}
+        except OSError as error:
+            raise disk_error(error, self.models_dir, "list the models") from error
         found = (self.find(name) for name in sorted(names) if name)
         return tuple(model for model in found if model is not None)
 
@@ -244,30 +252,36 @@ class ModelStore:
         A config.json that is not the one of the manifest is a sign of that; when the last look finds it still, a person
         has edited it, and means it.
         """
-        folder = current_dir(self.models_dir / name) if is_model_name(name) else None
-        if folder is None or not (folder / MANIFEST_FILE).is_file():
-            return None
         try:
-            manifest = _read_manifest(folder)
-            spec = _read_spec(folder, manifest, as_is=last)
-            size = (folder / MODEL_FILE).stat().st_size
+            folder = current_dir(self.models_dir / name) if is_model_name(name) else None
+            if folder is None or not (folder / MANIFEST_FILE).is_file():
+                return None
+            return _open(folder, name, as_is=last)
         except (ConfigError, DiskError, NotFoundError) as error:
             return BrokenModel(name, str(error))
         except OSError as error:
-            return BrokenModel(name, f"{MODEL_FILE}: {(error.strerror or str(error)).lower()}")
-        if manifest.name != name:
-            return BrokenModel(name, f'{MANIFEST_FILE}: name: got "{manifest.name}"; expected "{name}"')
-        record = manifest.files.get(MODEL_FILE)
-        if record is None or size != record.size_bytes:
-            expected = "a size in the manifest" if record is None else size_words(record.size_bytes)
-            return BrokenModel(name, f"{MODEL_FILE}: got {size_words(size)}; expected {expected}")
-        return PublishedModel(name, folder, manifest, spec)
+            file = Path(error.filename or MODEL_FILE).name
+            return BrokenModel(name, f"{file}: {(error.strerror or str(error)).lower()}")
 
     def _not_pulled(self, name: str) -> NotFoundError:
         return NotFoundError(
             f'model "{name}" is not pulled: {self.models_dir / name} has no {MANIFEST_FILE}',
             hint=f"`mecha models pull {name}` pulls it.",
         )
+
+
+def _open(folder: Path, name: str, *, as_is: bool) -> PublishedModel:
+    """Read a model. Raises ConfigError and the like, and OSError, when there is something wrong with it."""
+    manifest = _read_manifest(folder)
+    spec = _read_spec(folder, manifest, as_is=as_is)
+    size = (folder / MODEL_FILE).stat().st_size
+    if manifest.name != name:
+        raise ConfigError(f'{MANIFEST_FILE}: name: got "{manifest.name}"; expected "{name}"')
+    record = manifest.files.get(MODEL_FILE)
+    if record is None or size != record.size_bytes:
+        expected = "a size in the manifest" if record is None else size_words(record.size_bytes)
+        raise ConfigError(f"{MODEL_FILE}: got {size_words(size)}; expected {expected}")
+    return PublishedModel(name, folder, manifest, spec)
 
 
 def _read_manifest(folder: Path) -> Manifest:

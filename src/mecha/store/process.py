@@ -5,13 +5,15 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+NOT_TOLD = 0
+
 
 @dataclass(frozen=True, slots=True)
 class ProcessId:
     """A process of this machine. A pid alone is given to another process sooner or later.
 
     Attributes:
-        started: when it started, in a unit that only compares; 0 when the system does not tell.
+        started: when it started, in a unit that only compares; NOT_TOLD when the system does not tell.
     """
 
     pid: int
@@ -21,14 +23,15 @@ class ProcessId:
     def current(cls) -> "ProcessId":
         """Return this process."""
         pid = os.getpid()
-        return cls(pid, _started(pid) or 0)
+        return cls(pid, _started(pid) or NOT_TOLD)
 
     def alive(self) -> bool:
         """Tell whether the process still runs; a killed one that nobody has waited for does not.
 
         A process of another container, which this one cannot see, counts as gone.
         """
-        return _started(self.pid) == self.started
+        started = _started(self.pid)
+        return started is not None and (started == self.started or NOT_TOLD in (started, self.started))
 
 
 def _started(pid: int) -> int | None:
@@ -61,4 +64,4 @@ def _started_by_psutil(pid: int) -> int | None:
     except psutil.NoSuchProcess:
         return None
     except psutil.AccessDenied:
-        return 0
+        return NOT_TOLD  # a process of another user, on some systems
