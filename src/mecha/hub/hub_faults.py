@@ -144,7 +144,7 @@ def _by_status(error: hub.HfHubHTTPError, question: Question) -> MechaError:
         return _unauthorized(question)
     if status == HTTPStatus.FORBIDDEN:
         return AccessDeniedError(
-            f"{question.what}: {question.endpoint} answered 403 Forbidden to {question.login.described}",
+            f"{question.what}: {question.endpoint} answered 403 Forbidden {_with_token(question)}",
             hint="The token's owner has no access, or the token is not allowed to read this repo.",
         )
     if status == HTTPStatus.NOT_FOUND:
@@ -177,24 +177,33 @@ def _unauthorized(question: Question) -> AccessDeniedError:
         )
     return AccessDeniedError(
         f"{question.repo}: {question.endpoint} answered 401 Unauthorized: it does not accept "
-        f"{question.login.described}",
+        f"the token from {question.login.origin}",
         hint="The token is wrong or has run out: make a new one, or unset it for what is public.",
     )
 
 
 def _gated(question: Question) -> AccessDeniedError:
     page = f"{question.endpoint}/{'datasets/' if question.repo_type == 'dataset' else ''}{question.repo}"
-    hint = f"Ask for access at {page}"
-    hint += ", then try again." if question.login.token is not None else f", then: {_token_hint(question)}"
+    what = f"{question.repo}: its owners give access on request"
+    if question.login.token is None:
+        return AccessDeniedError(
+            f"{what}, and no token was sent", hint=f"Ask for access at {page}, then set HF_TOKEN and try again."
+        )
     return AccessDeniedError(
-        f"{question.repo}: its owners give access on request, and {question.login.described} has none", hint=hint
+        f"{what}, and the owner of the token from {question.login.origin} has none yet",
+        hint=f"Ask for access at {page}, then try again.",
     )
 
 
 def _no_file(question: Question) -> NotFoundError:
     return NotFoundError(
-        f'{question.repo}: no file "{question.filename}" at revision "{question.revision}" on {question.endpoint}'
+        f'{question.repo}: no file "{question.filename}" at revision "{question.revision}" on {question.endpoint}',
+        hint="Check the name against the list of files on the repo's page.",
     )
+
+
+def _with_token(question: Question) -> str:
+    return f"to the token from {question.login.origin}" if question.login.token else "to a request without a token"
 
 
 def _token_hint(question: Question) -> str:

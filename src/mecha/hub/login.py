@@ -21,11 +21,6 @@ class Login:
     token: str | None = field(default=None, repr=False)
     origin: str = ""
 
-    @property
-    def described(self) -> str:
-        """What a message says about it."""
-        return f"the token from {self.origin}" if self.token is not None else "no token"
-
 
 def find_login(environ: Mapping[str, str], endpoint: str) -> Login:
     """Return the token to show to an endpoint, found as huggingface_hub finds it.

@@ -1,6 +1,7 @@
 """Serving a folder as a Hub: for robots on a LAN, for the demo, and for this project's own tests."""
 
 import errno
+import os
 import socket
 import threading
 from collections import deque
@@ -53,7 +54,7 @@ class RequestLog:
 
     @property
     def requests(self) -> tuple[ServedRequest, ...]:
-        """The finished requests, oldest first."""
+        """The requests whose answers were handed over, or broke off, oldest first."""
         with self._lock:
             return tuple(self._requests)
 
@@ -62,25 +63,39 @@ class RequestLog:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        status, sent = 0, 0
+        start: Message | None = None
+        status, sent, logged = 0, 0, False
+
+        def log() -> None:
+            nonlocal logged
+            if not logged:
+                logged = True
+                with self._lock:
+                    self._requests.append(ServedRequest(scope["method"], scope["path"], status, sent))
 
         async def counting_send(message: Message) -> None:
-            nonlocal status, sent
+            nonlocal start, status, sent
             if message["type"] == "http.response.start":
-                status = message["status"]
-            else:
-                # HEAD has a body for the application, and none on the wire.
-                length = 0 if scope["method"] == "HEAD" else len(message.get("body", b""))
-                sent += length
-                with self._lock:
-                    self._bytes_served += length
+                # Held back until the body is known: who has read an answer must find it in the log, and an answer
+                # without a body is over with its headers.
+                start, status = message, message["status"]
+                return
+            # HEAD has a body for the application, and none on the wire.
+            length = 0 if scope["method"] == "HEAD" else len(message.get("body", b""))
+            sent += length
+            with self._lock:
+                self._bytes_served += length
+            if not message.get("more_body", False):
+                log()
+            if start is not None:
+                await send(start)
+                start = None
             await send(message)
 
         try:
             await self._app(scope, receive, counting_send)
         finally:
-            with self._lock:
-                self._requests.append(ServedRequest(scope["method"], scope["path"], status, sent))
+            log()
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +219,8 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
             raise BusyError(
                 f"{host}:{port}: another program listens there already", hint="Choose another port with --port."
             ) from error
-        reason = error.strerror or str(error)
+        # Python's own text repeats the address.
+        reason = error.strerror if isinstance(error, socket.gaierror) or not error.errno else os.strerror(error.errno)
         raise NetworkError(
             f"{host}:{port}: cannot listen there: {reason}", hint="Give an address of this machine, or 0.0.0.0 for all."
         ) from error

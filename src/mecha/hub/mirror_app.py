@@ -194,8 +194,8 @@ async def _bounded_body(request: Request) -> bytes:
 
 
 def _refusal(status: int, code: str | None, message: str, headers: dict[str, str] | None = None) -> HTTPException:
-    # Header values are Latin-1 by definition; a file name need not be.
-    sent = {"X-Error-Message": message.encode("ascii", "backslashreplace").decode(), **(headers or {})}
+    # A message repeats what was asked for, and that may hold line ends and letters that no header can.
+    sent = {"X-Error-Message": message.encode("unicode_escape").decode(), **(headers or {})}
     if code is not None:
         sent["X-Error-Code"] = code
     if status == HTTPStatus.UNAUTHORIZED:

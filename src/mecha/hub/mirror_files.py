@@ -1,4 +1,4 @@
-"""The folder behind a mirror: which files a repo has, their digests, and the commit id that follows from them."""
+"""The folder behind a mirror: which files a repo has, their digests, and the commit that they are."""
 
 import hashlib
 import logging
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from mecha.hub.mirror_record import recorded_commit
 from mecha.hub.source import RepoType
 
 log = logging.getLogger(__name__)
@@ -19,6 +20,8 @@ log = logging.getLogger(__name__)
 _RESERVED = frozenset({"api", "datasets", "spaces", "kernels", "buckets"})
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}")
 _READ_BYTES = 1 << 20
+# The Hub keeps larger files outside git, by their sha256.
+_GIT_FILE_BYTES = 10 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,7 @@ class ServedFile:
     Attributes:
         path: relative to the repo, parts joined by "/".
         location: where it is on this disk; inside the served folder after all links are followed.
+        git_sha1: the name git gives its content; None for a file too large for git.
     """
 
     path: str
@@ -35,6 +39,12 @@ class ServedFile:
     size_bytes: int
     mtime_ns: int
     sha256: str
+    git_sha1: str | None
+
+    @property
+    def digests(self) -> frozenset[str]:
+        """The names that the Hub may know its content by."""
+        return frozenset({self.sha256} if self.git_sha1 is None else {self.sha256, self.git_sha1})
 
     def open(self) -> BinaryIO | None:
         """Open the file, or return None when it is gone or no longer the one that was hashed."""
@@ -51,7 +61,11 @@ class ServedFile:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All files of a repo at one moment; `commit` (40 hex digits) is a function of their paths and digests."""
+    """All files of a repo at one moment.
+
+    Attributes:
+        commit: 40 hex digits: the Hub's, where the folder is known to be a copy of it, else made of paths and digests.
+    """
 
     repo_id: str
     repo_type: RepoType
@@ -82,7 +96,7 @@ class ServedFolder:
 
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
-        self._digests: dict[Path, tuple[tuple[int, ...], str]] = {}
+        self._digests: dict[Path, tuple[tuple[int, ...], tuple[str, str | None]]] = {}
         self._hashing = threading.Lock()
 
     def repos(self) -> tuple[tuple[RepoType, str], ...]:
@@ -101,7 +115,8 @@ class ServedFolder:
             return None
         found = (self._served(path, location) for path, location in self._walk(top / owner / name, ""))
         files = tuple(file for file in found if file is not None)
-        return Snapshot(repo_id, repo_type, commit_id(files), files)
+        commit = recorded_commit(top / owner / name, ((file.path, file.digests) for file in files))
+        return Snapshot(repo_id, repo_type, commit or commit_id(files), files)
 
     def _walk(self, folder: Path, prefix: str) -> Iterator[tuple[str, Path]]:
         try:
@@ -130,24 +145,33 @@ class ServedFolder:
             status = location.stat()
             if not stat.S_ISREG(status.st_mode):
                 return None
-            return ServedFile(path, location, status.st_size, status.st_mtime_ns, self._digest(location, status))
+            sha256, git_sha1 = self._digest(location, status)
+            return ServedFile(path, location, status.st_size, status.st_mtime_ns, sha256, git_sha1)
         except OSError as error:
             log.warning("%s is not served: %s", location, error.strerror)
             return None
 
-    def _digest(self, location: Path, status: os.stat_result) -> str:
+    def _digest(self, location: Path, status: os.stat_result) -> tuple[str, str | None]:
         # The change time is part of the key because a file can be rewritten with its modification time put back.
         version = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
         with self._hashing:
             known = self._digests.get(location)
-            if known is not None and known[0] == version:
-                return known[1]
-            with location.open("rb") as file:
-                digest = hashlib.sha256()
-                while chunk := file.read(_READ_BYTES):
-                    digest.update(chunk)
-            self._digests[location] = (version, digest.hexdigest())
-            return digest.hexdigest()
+            if known is None or known[0] != version:
+                known = version, _hash(location, status.st_size)
+                self._digests[location] = known
+            return known[1]
+
+
+def _hash(location: Path, size: int) -> tuple[str, str | None]:
+    """Return the sha256 of a file, and git's name for it when it is small."""
+    sha256 = hashlib.sha256()
+    git = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False) if size <= _GIT_FILE_BYTES else None
+    with location.open("rb") as file:
+        while chunk := file.read(_READ_BYTES):
+            sha256.update(chunk)
+            if git is not None:
+                git.update(chunk)
+    return sha256.hexdigest(), git.hexdigest() if git is not None else None
 
 
 def _repo_names(top: Path) -> list[str]:
