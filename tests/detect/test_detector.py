@@ -134,8 +134,9 @@ def test_config_json_beside_a_file_describes_it(blobs: Path) -> None:
 
 
 def test_a_config_json_with_a_fault_is_refused_with_its_line(blobs: Path) -> None:
-    (blobs.parent / "config.json").write_text('{\n"schema": 1')
-    with pytest.raises(ConfigError, match=r"config\.json: got text that is no JSON: .*line 2"):
+    text = blob_spec().model_dump_json(by_alias=True, indent=1).replace('"family"', '"famly"')
+    (blobs.parent / "config.json").write_text(text)
+    with pytest.raises(ConfigError, match=r'config\.json:5: famly: unknown key; did you mean "family"\?'):
         Detector(blobs)
 
 

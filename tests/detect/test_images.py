@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mecha.detect.images import as_bgr, decode_image, frames_of, image_files, read_image, write_image
+from mecha.detect.images import as_bgr, decode_image, read_image, write_image
 from mecha.errors import IntegrityError, NotFoundError, UsageError
 
 
@@ -116,42 +116,3 @@ def test_a_damaged_file_is_refused_without_a_word_from_opencv(
         "expected a whole JPEG, PNG, BMP, WebP or TIFF"
     )
     assert "ERROR" not in capfd.readouterr().err
-
-
-def test_a_folder_gives_its_images_in_order(tmp_path: Path) -> None:
-    for name in ("b.png", "a.JPG", "note.txt"):
-        (tmp_path / name).write_bytes(encode(".png", picture()))
-    assert [file.name for file in image_files(str(tmp_path))] == ["a.JPG", "b.png"]
-    assert [file.name for file in image_files(str(tmp_path / "*.png"))] == ["b.png"]
-    frames = list(frames_of(str(tmp_path)))
-    assert [(Path(frame.source).name, frame.index, frame.image.shape) for frame in frames] == [
-        ("a.JPG", 0, (20, 30, 3)),
-        ("b.png", 0, (20, 30, 3)),
-    ]
-
-
-def test_a_source_with_nothing_in_it_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(NotFoundError) as caught:
-        image_files(str(tmp_path))
-    assert str(caught.value) == f"{tmp_path}: holds no image"
-    with pytest.raises(NotFoundError) as caught:
-        image_files(str(tmp_path / "*.png"))
-    assert str(caught.value) == f"{tmp_path / '*.png'}: no such file, and no image matches it as a pattern"
-    assert caught.value.hint == "Images end in .bmp, .jpeg, .jpg, .png, .tif, .tiff, .webp."
-
-
-@pytest.mark.shared_data
-def test_a_video_gives_its_frames_in_order(shared_data: Path) -> None:
-    frames = frames_of(str(shared_data / "video" / "traffic.mp4"))
-    first, second = next(frames), next(frames)
-    assert (first.index, second.index) == (0, 1)
-    assert first.image.shape == (1080, 1920, 3)
-
-
-def test_a_file_that_is_no_video_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "a.mp4").write_bytes(b"no video at all")
-    with pytest.raises(IntegrityError) as caught:
-        list(frames_of(str(tmp_path / "a.mp4")))
-    assert str(caught.value) == (
-        f"{tmp_path / 'a.mp4'}: got a file without a frame that can be decoded; expected a video"
-    )

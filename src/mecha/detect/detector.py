@@ -1,6 +1,5 @@
 """The detector: a frame in, detections out, with the times of its stages."""
 
-import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,10 @@ from mecha.detect.detections import Detections, StageTimes
 from mecha.detect.locate import chosen_size, locate
 from mecha.detect.nms import nms
 from mecha.detect.pipeline import Pipeline, load_pipeline
+from mecha.detect.preprocess import Letterbox
 from mecha.detect.session import default_threads
 from mecha.errors import ConfigError, MechaError
+from mecha.store.digests import sha256_of
 from mecha.store.spec import ModelSpec
 
 Precision = Literal["FP32", "INT8"]
@@ -159,8 +160,7 @@ class Detector:
         self._pipeline: Pipeline = load_pipeline(file, spec, height=height, width=width, threads=threads)
         self._spec = spec
         self._precision = precision
-        with file.open("rb") as stream:
-            self._digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        self._digest = sha256_of(file)
         self.notice = self._pipeline.notice
 
     @property
@@ -211,24 +211,7 @@ class Detector:
         prepared = perf_counter()
         outputs = self._pipeline.session.run(tensor)
         inferred = perf_counter()
-        options = self._options
-        found = self._pipeline.decoder.candidates(outputs, options.score_threshold, every_class=options.every_class)
-        if self._pipeline.decoder.overlapping:
-            kept = nms(
-                found.boxes_xyxy,
-                found.scores,
-                found.class_ids,
-                iou_threshold=options.iou_threshold,
-                max_detections=options.max_detections,
-            )
-        else:
-            kept = np.argsort(-found.scores, kind="stable")[: options.max_detections]
-        detections = Detections(
-            boxes_xyxy=geometry.to_frame(found.boxes_xyxy[kept]),
-            scores=found.scores[kept],
-            class_ids=found.class_ids[kept],
-            names=self._spec.classes,
-        )
+        detections = self._detections(outputs, geometry)
         done = perf_counter()
         times = StageTimes(
             pre_ms=(prepared - started) * 1e3, session_ms=(inferred - prepared) * 1e3, post_ms=(done - inferred) * 1e3
@@ -240,8 +223,14 @@ class Detector:
 
         For measurements; it decodes everything and is slow.
         """
-        tensor, _ = self._pipeline.preprocess(frame)
-        return self._pipeline.decoder.raw(self._pipeline.session.run(tensor))
+        _, scores, boxes = self.examine(frame)
+        return scores, boxes
+
+    def examine(self, frame: NDArray[np.uint8]) -> tuple[Detections, NDArray[np.float32], NDArray[np.float32]]:
+        """Return the detections of a frame and, from the same run, what `raw` gives."""
+        tensor, geometry = self._pipeline.preprocess(frame)
+        outputs = self._pipeline.session.run(tensor)
+        return self._detections(outputs, geometry), *self._pipeline.decoder.raw(outputs)
 
     def session_ms(self, frame: NDArray[np.uint8]) -> float:
         """Run only the session on a frame and return its milliseconds."""
@@ -256,3 +245,24 @@ class Detector:
         frame = np.full((height, width, 3), 114, dtype=np.uint8)
         for _ in range(_WARM_UP_RUNS):
             self.run(frame)
+
+    def _detections(self, outputs: list[NDArray[np.float32]], geometry: Letterbox) -> Detections:
+        options = self._options
+        decoder = self._pipeline.decoder
+        found = decoder.candidates(outputs, options.score_threshold, every_class=options.every_class)
+        if decoder.overlapping:
+            kept = nms(
+                found.boxes_xyxy,
+                found.scores,
+                found.class_ids,
+                iou_threshold=options.iou_threshold,
+                max_detections=options.max_detections,
+            )
+        else:
+            kept = np.argsort(-found.scores, kind="stable")[: options.max_detections]
+        return Detections(
+            boxes_xyxy=geometry.to_frame(found.boxes_xyxy[kept]),
+            scores=found.scores[kept],
+            class_ids=found.class_ids[kept],
+            names=self._spec.classes,
+        )

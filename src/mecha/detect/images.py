@@ -1,9 +1,7 @@
 """Pictures in files and in memory: read, write, and bring to BGR bytes."""
 
-import glob
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,21 +11,6 @@ from mecha.errors import DiskError, IntegrityError, NotFoundError, UsageError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg"})
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class SourceFrame:
-    """One frame of a source.
-
-    Attributes:
-        source: the file it came from.
-        index: 0-based number of the frame in its file; 0 for an image.
-        image: (H, W, 3) uint8 BGR.
-    """
-
-    source: str
-    index: int
-    image: NDArray[np.uint8]
 
 
 def as_bgr(frame: NDArray[np.uint8] | NDArray[np.uint16]) -> NDArray[np.uint8]:
@@ -114,59 +97,6 @@ def write_image(path: Path, frame: NDArray[np.uint8]) -> None:
         raise UsageError(f'{path}: got suffix "{path.suffix}"; expected one of {", ".join(sorted(IMAGE_SUFFIXES))}')
     _, encoded = cv2.imencode(suffix, frame)
     write_file(path, encoded.tobytes())
-
-
-def image_files(source: str) -> tuple[Path, ...]:
-    """Return the pictures that `source` names: one file, those of a folder, or those that match a glob, sorted.
-
-    Raises:
-        NotFoundError: nothing is there.
-    """
-    path = Path(source)
-    if path.is_dir():
-        found = [file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES]
-    elif path.exists():
-        found = [path]
-    else:
-        found = [Path(name) for name in glob.glob(source, recursive=True)]  # noqa: PTH207 - an absolute pattern too
-        found = [file for file in found if file.suffix.lower() in IMAGE_SUFFIXES]
-    if not found:
-        what = "holds no image" if path.is_dir() else "no such file, and no image matches it as a pattern"
-        raise NotFoundError(f"{source}: {what}", hint=f"Images end in {', '.join(sorted(IMAGE_SUFFIXES))}.")
-    return tuple(sorted(found))
-
-
-def frames_of(source: str) -> Iterator[SourceFrame]:
-    """Yield every frame of an image, a folder of images, a glob pattern or a video file, in order.
-
-    Raises:
-        NotFoundError: nothing is there.
-        IntegrityError: a file cannot be decoded.
-    """
-    if Path(source).suffix.lower() in VIDEO_SUFFIXES and Path(source).is_file():
-        yield from _video_frames(source)
-        return
-    for file in image_files(source):
-        yield SourceFrame(source=str(file), index=0, image=read_image(file))
-
-
-def _video_frames(source: str) -> Iterator[SourceFrame]:
-    import cv2
-
-    with _quiet_opencv():
-        capture = cv2.VideoCapture(source)
-    index = 0
-    try:
-        while True:
-            whole, image = capture.read()
-            if not whole:
-                break
-            yield SourceFrame(source=source, index=index, image=image)  # type: ignore[arg-type]  # video is uint8
-            index += 1
-    finally:
-        capture.release()
-    if index == 0:
-        raise IntegrityError(f"{source}: got a file without a frame that can be decoded; expected a video")
 
 
 @contextmanager

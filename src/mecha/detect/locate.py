@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mecha.errors import ConfigError, DiskError, NotFoundError
+from mecha.errors import ConfigError, NotFoundError
 from mecha.store.spec import InputSpec, ModelSpec, PreprocessingPreset, SourceSpec
 
 if TYPE_CHECKING:
@@ -137,18 +137,11 @@ def read_spec(path: Path) -> ModelSpec:
         ConfigError: it has faults; the message gives them all, with their lines.
         DiskError: it cannot be read.
     """
-    import json
+    from mecha.validation import json_line_of, parse_json, read_text, validated
 
-    from mecha.validation import json_line_of, validated
-
-    try:
-        text = path.read_text(encoding="utf-8")
-        data = json.loads(text)
-    except OSError as error:
-        raise DiskError(f"{path}: cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise ConfigError(f"{path}: got text that is no JSON: {error}; expected the description of a model") from error
-    return validated(ModelSpec, data, where=str(path), line_of=json_line_of(text))
+    where = str(path)
+    text = read_text(path, where=where)
+    return validated(ModelSpec, parse_json(text, where=where), where=where, line_of=json_line_of(text))
 
 
 def chosen_size(spec: ModelSpec, input_size: int | None) -> tuple[int, int]:

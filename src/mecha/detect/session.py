@@ -86,7 +86,7 @@ class Session:
             self._session = onnxruntime.InferenceSession(
                 source, session_options(threads), providers=["CPUExecutionProvider"]
             )
-        except _runtime_errors() as error:
+        except runtime_errors() as error:
             raise self._load_error(error) from error
         self.inputs = tuple(_tensor_info(value) for value in self._session.get_inputs())
         self.outputs = tuple(_tensor_info(value) for value in self._session.get_outputs())
@@ -100,7 +100,7 @@ class Session:
         """
         try:
             outputs: list[NDArray[np.float32]] = self._session.run(None, {self._input_name: tensor})
-        except _runtime_errors() as error:
+        except runtime_errors() as error:
             raise UnsupportedModelError(
                 f"{self._where}: onnxruntime cannot run it on an input of shape {list(tensor.shape)}: {_reason(error)}"
             ) from error
@@ -137,8 +137,8 @@ def session_options(threads: int) -> "onnxruntime.SessionOptions":
     return options
 
 
-def _runtime_errors() -> tuple[type[Exception], ...]:
-    """The exceptions of onnxruntime, which have no common class of their own; ValueError and RuntimeError besides."""
+def runtime_errors() -> tuple[type[Exception], ...]:
+    """Return what onnxruntime raises: exceptions without a common class of their own, ValueError and RuntimeError."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     found = (getattr(state, name) for name in dir(state))
