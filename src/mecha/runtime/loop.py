@@ -1,0 +1,142 @@
+"""The life of a node: set up, step by step, closed whatever happens."""
+
+import time
+from threading import Event
+from typing import Any
+
+import psutil
+
+from mecha.errors import MechaError
+from mecha.runtime.bus import Sample
+from mecha.runtime.bus.inbox import Inbox
+from mecha.runtime.live import LiveConfig
+from mecha.runtime.messages import FrameMessage, Message
+from mecha.runtime.node import Node, NodeContext
+from mecha.runtime.timing import Gaps, Timings
+
+_IDLE_S = 0.5
+_STATS_PERIOD_S = 1.0
+_DRAIN_S = 1.0
+
+
+class NodeLoop:
+    """Runs one node in the calling thread.
+
+    Args:
+        node_class: the node.
+        context: where it runs; `context.stopping` ends the loop.
+        live: its config.
+        go: set when messages may flow: a source that starts before the others are ready is not heard.
+    """
+
+    def __init__(self, node_class: type[Node[Any]], context: NodeContext, live: LiveConfig[Any], go: Event) -> None:
+        self._context = context
+        self._live = live
+        self._go = go
+        self._types: dict[str, type[Message]] = dict(node_class.inputs)
+        # A detector counts the frames it saw, whatever else it listens to.
+        self._main_topic = next(iter(self._types), "")
+        self._inbox = Inbox([topic for topic, kind in self._types.items() if kind.newest_wins])
+        self._node = node_class(context, live.value)
+        self._gaps = Gaps()
+        self._timings = Timings()
+        self._frames = 0
+        self._missed = 0
+        self._stats_at = 0.0
+        self._undecoded: dict[str, str] = {}
+
+    def wake(self) -> None:
+        """Look at `context.stopping` and at the config now."""
+        self._inbox.wake()
+
+    def run(self) -> None:
+        """Live until the node has finished or is to stop.
+
+        Raises:
+            MechaError: what the node raises; so does any other exception of it.
+        """
+        node = self._node
+        try:
+            node.setup()
+            subscriptions = [self._context.bus.subscribe(topic, self._inbox.put) for topic in self._types]
+            self._live.start()
+            self._context.events.ready(list(node.inputs), list(node.outputs))
+            self._wait_for_go()
+            while not self._context.stopping.is_set() and not node.finished:
+                self._configure()
+                self._turn(_IDLE_S)
+            for subscription in subscriptions:
+                subscription.close()
+            self._drain()
+        finally:
+            self._live.stop()
+            node.close()
+            self._send_stats()
+
+    def _wait_for_go(self) -> None:
+        while not self._go.wait(_IDLE_S) and not self._context.stopping.is_set():
+            self._configure()
+
+    def _configure(self) -> None:
+        change = self._live.take()
+        if change is not None:
+            previous, self._node.config = change
+            self._node.configure(previous)
+
+    def _turn(self, timeout_s: float) -> None:
+        """Do one step, if there is a message for it."""
+        if not self._types:
+            self._step("", None)
+        else:
+            self._take_one(timeout_s)
+        if time.monotonic() - self._stats_at >= _STATS_PERIOD_S:
+            self._send_stats()
+
+    def _take_one(self, timeout_s: float) -> bool:
+        """Do one step with the next message; returns False when there is none."""
+        sample = self._inbox.take(timeout_s)
+        if sample is None:
+            return False
+        message = self._decoded(sample)
+        if message is not None:
+            self._step(sample.topic, message)
+        return True
+
+    def _step(self, topic: str, message: Message | None) -> None:
+        before = self._node.published_frames
+        started = time.perf_counter()
+        self._node.step(message)
+        ms = (time.perf_counter() - started) * 1e3
+        measured = self._node.take_measured()
+        frames = self._node.published_frames - before if message is None else int(topic == self._main_topic)
+        if frames:
+            self._frames += frames
+            self._timings.add(ms if measured is None else measured)
+
+    def _drain(self) -> None:
+        """Work off what has arrived: whoever stops a camera and then this node gets a result for the last frame."""
+        deadline = time.monotonic() + _DRAIN_S
+        while time.monotonic() < deadline and self._take_one(0.0):
+            pass
+
+    def _decoded(self, sample: Sample) -> Message | None:
+        """Return a message, None when the bytes are none: what others send must not end this node."""
+        try:
+            message = self._types[sample.topic].decode(sample)
+        except MechaError as error:
+            if self._undecoded.get(sample.topic) != str(error):
+                self._undecoded[sample.topic] = str(error)
+                self._context.log.warning("%s", error)
+            return None
+        if isinstance(message, FrameMessage):
+            self._missed += self._gaps.missed(sample.topic, message.seq)
+        return message
+
+    def _send_stats(self) -> None:
+        self._stats_at = time.monotonic()
+        rss_mb = psutil.Process().memory_info().rss / 1e6
+        # Frames are numbered, which also tells of those that were lost before they came here.
+        unnumbered = (topic for topic, kind in self._types.items() if not issubclass(kind, FrameMessage))
+        dropped = self._missed + sum(self._inbox.dropped(topic) for topic in unnumbered)
+        timings = self._timings
+        self._context.events.stats(self._frames, dropped, timings.p50_ms, timings.p95_ms, rss_mb)

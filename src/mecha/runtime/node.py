@@ -1,0 +1,162 @@
+"""What a node is: a class with `setup`, `step` and `close` in nodes/<name>/node.py.
+
+from mecha.runtime.messages import DetectionsMessage, JsonMessage
+from mecha.runtime.node import Node
+
+class Counter(Node):
+    inputs = {"/vision/object/detections": DetectionsMessage}
+    outputs = {"/count": JsonMessage}
+
+    def step(self, message: DetectionsMessage) -> None:
+        self.publish("/count", JsonMessage({"frame": message.frame, "objects": len(message.detections)}))
+"""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+from typing import Any, ClassVar, Generic, TypeVar
+
+from mecha.errors import ConfigError
+from mecha.runtime.bus import Bus
+from mecha.runtime.config import NodeConfig
+from mecha.runtime.events import Events, Swap
+from mecha.runtime.messages import FrameMessage, Message
+
+__all__ = ["Node", "NodeConfig", "NodeContext", "Rate"]
+
+C = TypeVar("C", bound=NodeConfig)
+
+_LOG_PERIOD_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class NodeContext:
+    """Where a node runs.
+
+    Attributes:
+        name: of the node, as its folder in nodes/.
+        root: the project's root; paths in a config are relative to it.
+        stopping: set when the node is to end.
+    """
+
+    name: str
+    root: Path
+    bus: Bus
+    events: Events
+    log: logging.Logger
+    stopping: Event
+
+
+class Node(Generic[C]):
+    """Derive from it, name inputs and outputs, and override what is needed. One thread calls all of these methods.
+
+    Attributes:
+        config_model: the type of its config.json; only what it names may be written there.
+        inputs: topics it reads and what their messages are. A node without inputs is a source.
+        outputs: topics it writes.
+        config: what it runs with; a change comes between two steps, see `configure`.
+        log: its lines in `mecha dev`.
+        root: the project's root.
+    """
+
+    config_model: ClassVar[type[NodeConfig]] = NodeConfig
+    inputs: ClassVar[Mapping[str, type[Message]]] = {}
+    outputs: ClassVar[Mapping[str, type[Message]]] = {}
+
+    def __init__(self, context: NodeContext, config: C) -> None:
+        self.config = config
+        self.log = context.log
+        self.root = context.root
+        self.finished = False
+        self.published_frames = 0
+        self._context = context
+        self._measured_ms: float | None = None
+        self._inference_lines = Rate(_LOG_PERIOD_S)
+
+    def setup(self) -> None:
+        """Get ready; called once, before any message."""
+
+    def configure(self, previous: C) -> None:
+        """Follow a changed config: `self.config` is the new one. Called between two steps."""
+
+    def step(self, message: Any) -> None:  # noqa: ANN401 - whatever the inputs name
+        """Work on one message; a source gets None, again and again, and takes its time itself.
+
+        What it raises ends the process, and the supervisor starts it again.
+        """
+
+    def close(self) -> None:
+        """Give back what `setup` took; called once at the end, after an error too."""
+
+    def publish(self, topic: str, message: Message) -> None:
+        """Send a message.
+
+        Raises:
+            ConfigError: the topic is not among the outputs, or the message is of another type.
+        """
+        expected = self.outputs.get(topic)
+        if expected is None or not isinstance(message, expected):
+            outputs = ", ".join(f"{name} ({kind.__name__})" for name, kind in self.outputs.items()) or "none"
+            raise ConfigError(
+                f"{self._context.name}: got a {type(message).__name__} for {topic}; "
+                f"expected one of its outputs: {outputs}"
+            )
+        payload, attachment = message.encode()
+        self._context.bus.publish(topic, payload, attachment, droppable=message.newest_wins)
+        self.published_frames += isinstance(message, FrameMessage)
+
+    def finish(self) -> None:
+        """Say that there is nothing more to do: the node ends well after this step."""
+        self.finished = True
+
+    def wait(self, seconds: float) -> bool:
+        """Wait; returns True as soon as the node is to end."""
+        return self._context.stopping.wait(max(0.0, seconds))
+
+    def measured(self, ms: float) -> None:
+        """Say how long this frame took where that is not the duration of the step, which may hold a wait."""
+        self._measured_ms = ms
+
+    def report_inference(self, ms: float, precision: str, frame: int) -> None:
+        """Tell that a model ran on a frame: as an event every time, as a log line at most once a second.
+
+        The first frame of another precision always gets its line. With MECHA_LOG=debug every frame does.
+        """
+        self._context.events.inference(ms, precision, frame)
+        self.measured(ms)
+        level = logging.INFO if self._inference_lines.due(precision) else logging.DEBUG
+        self.log.log(level, "Inference: %.1f ms (%s)", ms, precision)
+
+    def report_swap(self, swap: Swap) -> None:
+        """Tell that another precision, model or option runs now, with the medians before and after."""
+        self._context.events.swap(swap)
+        self.log.info("%s%s -> %s%s", swap.was, _ms(swap.before_ms), swap.now, _ms(swap.after_ms))
+
+    def take_measured(self) -> float | None:
+        """Return and forget what `measured` said."""
+        ms, self._measured_ms = self._measured_ms, None
+        return ms
+
+
+class Rate:
+    """Lets something through at most once in a while for each thing it is about, and at once when that changes."""
+
+    def __init__(self, period_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._period_s = period_s
+        self._clock = clock
+        self._last: tuple[str, float] | None = None
+
+    def due(self, about: str) -> bool:
+        """Tell whether it is time again."""
+        now = self._clock()
+        if self._last is not None and self._last[0] == about and now - self._last[1] < self._period_s:
+            return False
+        self._last = (about, now)
+        return True
+
+
+def _ms(value: float | None) -> str:
+    return "" if value is None else f" {value:.1f} ms"
