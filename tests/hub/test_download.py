@@ -15,7 +15,7 @@ from mecha.hub.download import Downloaded, download
 from mecha.hub.pace import Clock, Retries
 from mecha.hub.partial import sidecar_path
 from mecha.hub.source import RemoteFile
-from mecha.hub.transfer import Timeouts
+from mecha.hub.transfer import Timeouts, redirected
 from mecha.progress import silent
 from tests.hub.rough_server import Move, Reply, RoughServer, always, deaf_to_ranges, honest, rough_server
 
@@ -277,6 +277,16 @@ REFUSES = {
         f"{FILE}: {{endpoint}}/hop9 redirects more than 10 times",
         requests=11,
     ),
+    "a redirect to no address": Refuses(
+        [redirect("http://[::1/x")],
+        NetworkError,
+        f"{FILE}: {{endpoint}}/model.onnx redirects to 'http://[::1/x'; expected an address",
+    ),
+    "a redirect to no port": Refuses(
+        [redirect("http://host:123456/x")],
+        NetworkError,
+        f"{FILE}: {{endpoint}}/model.onnx redirects to 'http://host:123456/x'; expected an address",
+    ),
     "a redirect to no server": Refuses(
         [redirect("file:///etc/passwd")],
         NetworkError,
@@ -310,6 +320,13 @@ def test_a_login_page_costs_nothing_of_what_had_come(partial: Path) -> None:
         result = fetch(remote_file(server), partial)
 
     assert (result.resumed_from, result.transferred_bytes) == (9000, SIZE - 9000)
+
+
+def test_a_redirect_from_https_to_plain_http_is_refused(partial: Path) -> None:
+    with rough_server(honest(CONTENT)) as server, pytest.raises(NetworkError) as raised:
+        redirected(remote_file(server), "https://hub/a?signature=x", f"{server.endpoint}/b?signature=x", set())
+
+    assert str(raised.value) == f"{FILE}: https://hub/a redirects from https to plain http, to {server.endpoint}/b"
 
 
 def test_the_token_stays_with_the_host_it_is_for(partial: Path) -> None:

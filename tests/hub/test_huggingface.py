@@ -145,6 +145,14 @@ def test_what_is_missing_is_said_with_what_there_is(
     assert (str(raised.value), raised.value.hint) == (message.format(endpoint=mirror.endpoint), hint)
 
 
+def test_a_missing_file_is_said_even_when_the_others_cannot_be_listed() -> None:
+    missing = Reply(404, {"X-Error-Code": "EntryNotFound"})
+    with rough_server(always(missing), always(Reply(403))) as server, pytest.raises(NotFoundError) as raised:
+        source_of(server.endpoint).resolve("owner/name", "m.onnx")
+
+    assert str(raised.value) == f'owner/name: no file "m.onnx" at revision "main" on {server.endpoint}'
+
+
 def test_a_repo_name_that_cannot_be_one_is_a_config_error(mirror: RunningMirror) -> None:
     with pytest.raises(ConfigError, match='repo: got "a/b/c"; expected owner/name'):
         source_of(mirror.endpoint).resolve("a/b/c", "model.onnx")
@@ -189,13 +197,27 @@ def test_a_private_hub_says_which_token_it_got(root: Path, token: str | None, me
             "owner/name/m.onnx: {endpoint} answered, but not as a Hub does",
         ),
         (
+            Reply(302, {"Location": "http://[::1/x"}),
+            NetworkError,
+            "owner/name/m.onnx: {endpoint} answered, but not as a Hub does",
+        ),
+        (
             Reply(302, {"Location": "/"}),
             NetworkError,
             "owner/name/m.onnx: {endpoint}: the server redirects without end",
         ),
         (Reply(silent=True), NetworkError, "owner/name/m.onnx: {endpoint}: the server went silent"),
     ],
-    ids=["gated", "500", "429", "a web page", "a redirect to a login page", "a circle", "silence"],
+    ids=[
+        "gated",
+        "500",
+        "429",
+        "a web page",
+        "a redirect to a login page",
+        "a redirect to no address",
+        "a circle",
+        "silence",
+    ],
 )
 def test_a_server_that_refuses_is_said(reply: Reply, error: type[MechaError], message: str) -> None:
     with rough_server(always(reply)) as server, pytest.raises(error) as raised:

@@ -3,7 +3,11 @@
 import hashlib
 import http.client
 import json
+import os
+import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -307,6 +311,21 @@ def test_a_client_that_leaves_does_not_keep_the_file_being_read(root: Path) -> N
     assert mirror.bytes_served < size
 
 
+def test_a_file_that_shrinks_while_it_is_sent_is_not_padded(root: Path) -> None:
+    size = 64_000_000
+    with (root / "owner/name/big.onnx").open("wb") as big:
+        big.truncate(size)
+    with running_mirror(root) as mirror:
+        connection = http.client.HTTPConnection(urlsplit(mirror.endpoint).netloc, timeout=10)
+        connection.request("GET", "/owner/name/resolve/main/big.onnx")
+        response = connection.getresponse()
+        response.read(1000)
+        os.truncate(root / "owner/name/big.onnx", 2000)
+        with pytest.raises(http.client.IncompleteRead):
+            response.read()
+        connection.close()
+
+
 def test_the_mirror_ends_with_its_block(root: Path) -> None:
     with running_mirror(root) as mirror:
         ask(mirror, FILE, "HEAD")
@@ -335,3 +354,31 @@ def test_an_address_of_another_machine_is_said(root: Path) -> None:
         serve_mirror(root, host="192.0.2.1")
 
     assert str(raised.value) == "192.0.2.1:0: cannot listen there: Cannot assign requested address"
+
+
+SERVER = """
+import sys
+from pathlib import Path
+from mecha.hub.mirror import serve_mirror
+serve_mirror(Path(sys.argv[1]), host=sys.argv[2], on_ready=lambda endpoint: print(endpoint, flush=True))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to catch")
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_a_process_serves_until_it_is_asked_to_stop(root: Path, host: str) -> None:
+    command = [sys.executable, "-c", SERVER, str(root), host]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        endpoint = process.stdout.readline().strip()
+        port = urlsplit(endpoint).port
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        connection.request("GET", FILE)
+        body = connection.getresponse().read()
+        connection.close()
+        process.terminate()
+        process.wait(30)
+
+    assert body == MODEL
+    assert process.returncode == -signal.SIGTERM
+    assert urlsplit(endpoint).hostname != "0.0.0.0"

@@ -58,7 +58,7 @@ def download(
         progress: told ("download", bytes held, size); bytes of an earlier process count.
         limit_bytes_per_s: the average rate to stay under.
         check_start: called with the first bytes (512, or all of a smaller file) before any is written; raises what is
-            wrong with them.
+            wrong with them. Not called when a download goes on.
         timeouts: when a silent line is given up.
         retries: how often and how patiently to try again.
         clock: time and chance.

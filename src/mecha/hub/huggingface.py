@@ -135,6 +135,9 @@ class HuggingFaceSource:
                 if failures >= self.retries.attempts or not _is_passing(error, self.address):
                     raise hub_error(error, question) from error
                 self.clock.sleep(self.retries.wait_s(failures, self.clock.random()))
+            except ValueError as error:
+                # The library takes apart whatever address a redirect names.
+                raise no_hub(question) from error
 
     def _metadata(self, question: Question, filename: str) -> RemoteFile:
         from huggingface_hub import get_hf_file_metadata, hf_hub_url

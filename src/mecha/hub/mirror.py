@@ -4,7 +4,6 @@ import errno
 import os
 import socket
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,90 +11,19 @@ from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from mecha.errors import BusyError, NetworkError, NotFoundError
 from mecha.hub.mirror_app import mirror_app
 from mecha.hub.mirror_files import ServedFolder
+from mecha.hub.mirror_log import RequestLog, ServedRequest
 
 __all__ = ["RunningMirror", "ServedRequest", "create_mirror", "running_mirror", "serve_mirror"]
 
 _START_TIMEOUT_S = 30.0
 _STOP_TIMEOUT_S = 10.0
-_LOG_REQUESTS = 10_000
 # A robot fleet behind one gateway stays far below; beyond it a request gets 503 and the client tries again.
 _CONNECTIONS = 256
-
-
-@dataclass(frozen=True, slots=True)
-class ServedRequest:
-    """One answered request; `body_bytes` counts what was handed to the connection."""
-
-    method: str
-    path: str
-    status: int
-    body_bytes: int
-
-
-class RequestLog:
-    """ASGI layer that remembers the last requests and counts the body bytes of all."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-        self._lock = threading.Lock()
-        self._bytes_served = 0
-        self._requests: deque[ServedRequest] = deque(maxlen=_LOG_REQUESTS)
-
-    @property
-    def bytes_served(self) -> int:
-        """Body bytes of all answers so far, unfinished ones included."""
-        with self._lock:
-            return self._bytes_served
-
-    @property
-    def requests(self) -> tuple[ServedRequest, ...]:
-        """The requests whose answers were handed over, or broke off, oldest first."""
-        with self._lock:
-            return tuple(self._requests)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on and count its answer."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        start: Message | None = None
-        status, sent, logged = 0, 0, False
-
-        def log() -> None:
-            nonlocal logged
-            if not logged:
-                logged = True
-                with self._lock:
-                    self._requests.append(ServedRequest(scope["method"], scope["path"], status, sent))
-
-        async def counting_send(message: Message) -> None:
-            nonlocal start, status, sent
-            if message["type"] == "http.response.start":
-                # Held back until the body is known: who has read an answer must find it in the log, and an answer
-                # without a body is over with its headers.
-                start, status = message, message["status"]
-                return
-            # HEAD has a body for the application, and none on the wire.
-            length = 0 if scope["method"] == "HEAD" else len(message.get("body", b""))
-            sent += length
-            with self._lock:
-                self._bytes_served += length
-            if not message.get("more_body", False):
-                log()
-            if start is not None:
-                await send(start)
-                start = None
-            await send(message)
-
-        try:
-            await self._app(scope, receive, counting_send)
-        finally:
-            log()
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,5 +157,20 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
 
 
 def _endpoint(listener: socket.socket) -> str:
+    """Return the address to give to clients; instead of "all addresses", this machine's own on its network."""
     host, port = listener.getsockname()[:2]
+    if host == "0.0.0.0":  # noqa: S104  # compared, not listened on
+        host = _own_address(socket.AF_INET, "192.0.2.1", "127.0.0.1")
+    elif host == "::":
+        host = _own_address(socket.AF_INET6, "2001:db8::1", "::1")
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _own_address(family: socket.AddressFamily, elsewhere: str, otherwise: str) -> str:
+    """Return the address that packets to another network would leave from; asking sends none."""
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as asking:
+            asking.connect((elsewhere, 9))
+            return str(asking.getsockname()[0])
+    except OSError:
+        return otherwise

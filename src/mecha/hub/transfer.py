@@ -85,7 +85,7 @@ class Transfer:
                 if isinstance(step, AlreadyWhole):
                     return None
                 return self._receive(response.iter_raw(), step, answer)
-        except httpx2.HTTPError as error:
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             fault = line_fault(error, self.remote.url)
             if not fault.passing:
                 raise fault.error(name_of(self.remote)) from error
@@ -142,10 +142,10 @@ def _following(client: httpx2.Client, remote: RemoteFile, headers: Mapping[str, 
             if not response.has_redirect_location:
                 yield response
                 return
-            target = urljoin(url, response.headers["location"])
+            location = response.headers["location"]
         finally:
             response.close()
-        _check_redirect(remote, url, target, seen)
+        target = redirected(remote, url, location, seen)
         if origin(target) != origin(remote.url):
             # For good: an address that leads away and back again does not get them either.
             sent = {name: value for name, value in sent.items() if name.lower() not in _PERSONAL_HEADERS}
@@ -153,9 +153,15 @@ def _following(client: httpx2.Client, remote: RemoteFile, headers: Mapping[str, 
         url = target
 
 
-def _check_redirect(remote: RemoteFile, url: str, target: str, seen: set[str]) -> None:
+def redirected(remote: RemoteFile, url: str, location: str, seen: set[str]) -> str:
+    """Return the address that a redirect leads to, when it is one to follow."""
     what = f"{name_of(remote)}: {shown(url)} redirects"
     hint = "If HF_ENDPOINT or hub.endpoint is set, check that it names a Hub."
+    try:
+        target = urljoin(url, location)
+        origin(target)
+    except ValueError as error:
+        raise NetworkError(f"{what} to {location!r}; expected an address", hint=hint) from error
     scheme = urlsplit(target).scheme
     if scheme not in {"http", "https"}:
         raise NetworkError(f"{what} to a {scheme or 'relative'} address; expected http or https", hint=hint)
@@ -165,6 +171,7 @@ def _check_redirect(remote: RemoteFile, url: str, target: str, seen: set[str]) -
         raise NetworkError(f"{what} in a circle, back to {shown(target)}", hint=hint)
     if len(seen) > _MOST_REDIRECTS:
         raise NetworkError(f"{what} more than {_MOST_REDIRECTS} times", hint=hint)
+    return target
 
 
 def _ended_early(answer: Answer, size: int, total: int) -> TryAgain:
