@@ -4,7 +4,7 @@ It finds squares of red (class 0) and green (class 1): a cell's class logit is -
 less 6 times each other channel. Levels have strides 8 and 16; a box reaches one cell from the centre to each side.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from mecha.store.spec import InputSpec, ModelSpec, SourceSpec
+
+Tail = Literal["right", "dead", "moved", "nan"]
 
 REG_MAX = 8
 NAMES = ("red", "green")
@@ -59,13 +61,17 @@ class _Graph:
         return self.add("Conv", *names, **attributes)[0]
 
 
-def blob_detector(size: int = 64, *, dynamic: bool = False, dead: bool = False) -> bytes:
+def blob_detector(
+    size: int = 64, *, dynamic: bool = False, tail: Tail = "right", highest_logit: float | None = None
+) -> bytes:
     """Return the ONNX bytes.
 
     Args:
         size: height and width in pixels.
         dynamic: other sizes and batches are taken too; anchors are computed from shapes, as exporters write it.
-        dead: the file's own output has every score 0, as a quantized decode tail makes it.
+        tail: "dead" gives every score 0, as a quantized decode tail does; "moved" puts boxes 40 pixels to the right;
+            "nan" gives NaN for every score.
+        highest_logit: class logits end here, as a range calibrated on the wrong frames makes them.
     """
     graph = _Graph()
     mean = np.zeros((3, 3, 8, 8), np.float32)
@@ -77,7 +83,10 @@ def blob_detector(size: int = 64, *, dynamic: bool = False, dead: bool = False) 
         half[channel, channel] = 1 / 4
     coarse = graph.conv(fine, half, strides=[2, 2], kernel_shape=[2, 2])
     levels = [_head(graph, source) for source in (fine, coarse)]
-    output = _tail(graph, levels, dead=dead)
+    if highest_logit is not None:
+        top = graph.const(highest_logit)
+        levels = [(boxes, graph.add("Min", scores, top)[0]) for boxes, scores in levels]
+    output = _tail(graph, levels, tail)
     shape: list[int | str] = ["batch", 3, "height", "width"] if dynamic else [1, 3, size, size]
     anchors = sum((size // stride) ** 2 for stride in (8, 16))
     model = helper.make_model(
@@ -118,7 +127,7 @@ def _head(graph: _Graph, source: str) -> tuple[str, str]:
     return boxes, scores
 
 
-def _tail(graph: _Graph, levels: list[tuple[str, str]], *, dead: bool) -> str:
+def _tail(graph: _Graph, levels: list[tuple[str, str]], kind: Tail) -> str:
     """The decode tail as exporters write it: concat, split, distribution, anchors, strides, sigmoid."""
     flat = []
     for boxes, scores in levels:
@@ -139,9 +148,13 @@ def _tail(graph: _Graph, levels: list[tuple[str, str]], *, dead: bool) -> str:
     extent = graph.add("Sub", last, first)[0]
     pixels = graph.add("Mul", graph.add("Concat", middle, extent, axis=1)[0], strides)[0]
     confidence = graph.add("Sigmoid", scores)[0]
-    if dead:
-        confidence = graph.add("Mul", confidence, graph.const(0.0))[0]
-    return graph.add("Concat", pixels, confidence, axis=1)[0]
+    if kind == "moved":
+        pixels = graph.add("Add", pixels, graph.const([[[40.0], [0.0], [0.0], [0.0]]]))[0]
+    elif kind != "right":
+        confidence = graph.add("Mul", confidence, graph.const(0.0 if kind == "dead" else np.nan))[0]
+    graph.add("Concat", pixels, confidence, axis=1)
+    graph.nodes[-1].output[0] = "output0"
+    return "output0"
 
 
 def _anchors(graph: _Graph, level: str, stride: int) -> tuple[str, str]:

@@ -47,7 +47,7 @@ def draw(frame_bgr: NDArray[np.uint8], detections: Detections, *, footer: str = 
     for index in reversed(range(len(detections))):
         x1, y1, x2, y2 = (round(float(value)) for value in detections.boxes_xyxy[index])
         colour = class_colour(int(detections.class_ids[index]))
-        cv2.rectangle(frame, (x1, y1), (min(x2, width - 1), min(y2, height - 1)), colour, pen.line, cv2.LINE_AA)
+        cv2.rectangle(frame, (x1, y1), (min(x2, width - 1), min(y2, height - 1)), colour, pen.line)
     # Labels after all boxes, so that no line runs through a word.
     for index in reversed(range(len(detections))):
         x1, y1 = (round(float(value)) for value in detections.boxes_xyxy[index, :2])

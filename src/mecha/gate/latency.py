@@ -46,7 +46,11 @@ class Effort:
 
 
 def measure(
-    runs: Sequence[Run], *, effort: Effort, settled: Callable[[list[list[StageTimes]]], bool]
+    runs: Sequence[Run],
+    *,
+    effort: Effort,
+    settled: Callable[[list[list[StageTimes]]], bool],
+    clock: Callable[[], float] = perf_counter,
 ) -> list[list[StageTimes]]:
     """Run everything in turns and return the times of each, warm-up left out.
 
@@ -54,16 +58,17 @@ def measure(
         runs: what is measured.
         effort: bounds.
         settled: asked after each round from `effort.least` on, with the times so far; True ends the measurement.
+        clock: seconds.
     """
     for run in runs:
         for _ in range(_WARM_UP_RUNS):
             run()
     times: list[list[StageTimes]] = [[] for _ in runs]
-    started = perf_counter()
+    started = clock()
     for done in range(1, effort.most + 1):
         for index, run in enumerate(runs):
             times[index].append(run())
-        slow = perf_counter() - started > effort.time_limit_s
+        slow = clock() - started > effort.time_limit_s
         if (slow and done >= effort.enough_when_slow) or (done >= effort.least and settled(times)):
             break
     return times
