@@ -98,7 +98,7 @@ def test_a_file_whose_detections_differ_is_wrong(fp32: Path) -> None:
     record = gate(fp32, with_class_bias(-20.0), frames=[*BlobFrames()] * 3)
     assert record.verdict == "wrong"
     assert record.reason == (
-        "at score 0.25 INT8 finds what FP32 finds with F1 0.00, over 24 detections; expected 0.86 or more"
+        "at score 0.25 INT8 finds what FP32 finds with F1 0.00, over 18 detections; expected 0.86 or more"
     )
 
 
