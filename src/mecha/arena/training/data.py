@@ -67,7 +67,7 @@ def render_shelf(path: Path, run_seed: int, scenes: int, workers: int) -> Shelf:
     frames.flush()
     chunks = [range(start, min(start + _CHUNK, scenes)) for start in range(0, scenes, _CHUNK)]
     boxes, kinds = [], []
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(min(workers, len(chunks)), mp_context=get_context("spawn")) as pool:
         for part in pool.map(_render_chunk, *zip(*((path, shape, run_seed, chunk) for chunk in chunks), strict=True)):
             boxes += [scene_boxes for scene_boxes, _ in part]
             kinds += [scene_kinds for _, scene_kinds in part]
