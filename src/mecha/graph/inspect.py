@@ -91,7 +91,7 @@ def signature_of(model: "ModelProto") -> ModelSignature:
     inputs = tuple(_tensor_info(value) for value in model.graph.input if value.name not in stored)
     outputs = tuple(_tensor_info(value) for value in model.graph.output)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
-    names = _names(metadata.get("names"))
+    names = metadata_names(metadata.get("names"))
     found = family_of(model, [output.shape for output in outputs], names=names, task=metadata.get("task"))
     return ModelSignature(
         inputs=inputs,
@@ -102,8 +102,8 @@ def signature_of(model: "ModelProto") -> ModelSignature:
         names=names,
         class_count=found.class_count if found.class_count is not None or not names else len(names),
         input_size=_input_size(inputs),
-        metadata_size=_metadata_size(metadata.get("imgsz")),
-        stride=_stride(metadata.get("stride")),
+        metadata_size=metadata_size(metadata.get("imgsz")),
+        stride=metadata_stride(metadata.get("stride")),
         quantized=any(node.op_type in QUANTIZING_OPS for node in model.graph.node),
     )
 
@@ -166,7 +166,8 @@ def _literal(text: str | None) -> object:
         return None
 
 
-def _names(text: str | None) -> tuple[str, ...] | None:
+def metadata_names(text: str | None) -> tuple[str, ...] | None:
+    """Return class names by class id from the metadata key `names`, a Python literal; None when it holds none."""
     value = _literal(text)
     if isinstance(value, (list, tuple)):
         value = dict(enumerate(value))
@@ -178,7 +179,8 @@ def _names(text: str | None) -> tuple[str, ...] | None:
     return tuple(str(value.get(class_id, f"class_{class_id}")) for class_id in range(count))
 
 
-def _metadata_size(text: str | None) -> tuple[int, int] | None:
+def metadata_size(text: str | None) -> tuple[int, int] | None:
+    """Return (height, width) in pixels from the metadata key `imgsz`; None when it holds none."""
     value = _literal(text)
     sizes = [value, value] if isinstance(value, int) else value
     if not isinstance(sizes, (list, tuple)) or not all(isinstance(size, int) and size > 0 for size in sizes):
@@ -186,7 +188,8 @@ def _metadata_size(text: str | None) -> tuple[int, int] | None:
     return (sizes[0], sizes[1]) if len(sizes) == len(("height", "width")) else None
 
 
-def _stride(text: str | None) -> int:
+def metadata_stride(text: str | None) -> int:
+    """Return the stride in pixels from the metadata key `stride`, 32 when it holds none."""
     value = _literal(text)
     sizes = value if isinstance(value, (list, tuple)) else [value]
     strides = [int(size) for size in sizes if isinstance(size, (int, float)) and size >= 1]
