@@ -1,0 +1,122 @@
+"""The parent's side of making INT8: start the child, watch its time and memory, collect its result."""
+
+import contextlib
+import json
+import queue
+import subprocess
+import sys
+import threading
+import time
+from typing import IO
+
+import psutil
+
+from mecha.errors import QuantizationError
+from mecha.progress import Progress
+from mecha.project import QuantizeSettings
+from mecha.service.job import BuildJob
+from mecha.store.manifest import Int8Record
+
+_POLL_S = 0.2
+_RETRY_HINT = "FP32 works; run `mecha models quantize {name}` to try again"
+_STDERR_KEPT = 2000
+
+
+def run_build(job: BuildJob, limits: QuantizeSettings, progress: Progress) -> Int8Record:
+    """Run one build in a child process; model-int8.onnx lies in job.out_dir when the record's state is "built".
+
+    Raises:
+        QuantizationError: it could not be made: a package is missing, time or memory ran out, the child died.
+    """
+    job_file = job.out_dir / "job.json"
+    job_file.write_text(job.model_dump_json(by_alias=True), encoding="utf-8")
+    command = [sys.executable, "-m", "mecha.service.build_child", str(job_file)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as child:
+        try:
+            return _Watch(child, job.spec.name, limits, progress).result()
+        finally:
+            if child.poll() is None:
+                child.kill()
+
+
+class _Watch:
+    """Follows one child to its end."""
+
+    def __init__(self, child: "subprocess.Popen[str]", name: str, limits: QuantizeSettings, progress: Progress) -> None:
+        self._child, self._name, self._limits, self._progress = child, name, limits, progress
+        self._lines: queue.Queue[str | None] = queue.Queue()
+        self._stderr: list[str] = []
+        assert child.stdout is not None and child.stderr is not None  # noqa: S101, PT018 - both are pipes by construction
+        self._readers = (
+            threading.Thread(target=self._read_lines, args=(child.stdout,), daemon=True),
+            threading.Thread(target=self._read_stderr, args=(child.stderr,), daemon=True),
+        )
+
+    def result(self) -> Int8Record:
+        for reader in self._readers:
+            reader.start()
+        deadline = time.monotonic() + self._limits.time_limit_s
+        while True:
+            try:
+                line = self._lines.get(timeout=_POLL_S)
+            except queue.Empty:
+                line = ""
+            if line is None:
+                return self._died()
+            if line:
+                record = self._take(json.loads(line))
+                if record is not None:
+                    return record
+            self._check_limits(deadline)
+
+    def _take(self, message: dict[str, object]) -> Int8Record | None:
+        if message["event"] == "progress":
+            total = message["total"]
+            self._progress(
+                str(message["stage"]), int(str(message["completed"])), None if total is None else int(str(total))
+            )
+            return None
+        if message["event"] == "fault":
+            raise QuantizationError(
+                str(message["message"]), hint=str(message["hint"]) or _RETRY_HINT.format(name=self._name)
+            )
+        return Int8Record.model_validate(message["record"])
+
+    def _check_limits(self, deadline: float) -> None:
+        if time.monotonic() > deadline:
+            raise QuantizationError(
+                f"{self._name}: INT8 was not ready after {self._limits.time_limit_s:g} s (quantize.time_limit_s)",
+                hint="FP32 works; raise quantize.time_limit_s in configs/common/mecha.toml, "
+                f"then run `mecha models quantize {self._name}`",
+            )
+        with contextlib.suppress(psutil.Error):
+            used_mb = psutil.Process(self._child.pid).memory_info().rss / 2**20
+            if used_mb > self._limits.memory_limit_mb:
+                raise QuantizationError(
+                    f"{self._name}: making INT8 used {used_mb:.0f} MB, the limit is {self._limits.memory_limit_mb} MB "
+                    "(quantize.memory_limit_mb)",
+                    hint="FP32 works; raise quantize.memory_limit_mb in configs/common/mecha.toml, "
+                    f"then run `mecha models quantize {self._name}`",
+                )
+
+    def _died(self) -> Int8Record:
+        code = self._child.wait()
+        tail = "".join(self._stderr)[-_STDERR_KEPT:].strip().splitlines()
+        what = f"signal {-code}" if code < 0 else f"exit code {code}"
+        detail = f": {tail[-1]}" if tail else ""
+        killed = "; signal 9 without a limit of ours is what a kernel out of memory does" if code == -9 else ""  # noqa: PLR2004
+        raise QuantizationError(
+            f"{self._name}: the process that makes INT8 ended with {what}{detail}{killed}",
+            hint=_RETRY_HINT.format(name=self._name),
+        )
+
+    def _read_lines(self, stream: IO[str]) -> None:
+        for line in stream:
+            if line.startswith("{"):
+                self._lines.put(line)
+        self._lines.put(None)
+
+    def _read_stderr(self, stream: IO[str]) -> None:
+        self._stderr.extend(stream)

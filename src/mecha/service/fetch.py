@@ -1,0 +1,220 @@
+"""Bringing one file of a repo into the cache: from the cache, from the package, or over the network."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from mecha.errors import IntegrityError, NotFoundError
+from mecha.hub.source import RemoteFile, RepoType, Source
+from mecha.progress import Progress
+from mecha.store.blobs import BlobCache
+from mecha.store.faults import require_space
+from mecha.store.lockfile import LockedFile, LockFile
+from mecha.store.locks import exclusive
+
+_MAIN = "main"
+_ONE_WRITER_TIMEOUT_S = 24 * 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A file to have.
+
+    Attributes:
+        revision: branch, tag or commit; "main" when nobody said.
+        sha256: what its bytes must be, where the catalog pins them.
+        extra_bytes: space that later stages need besides the file, as a share of its size.
+    """
+
+    repo: str
+    filename: str
+    revision: str = _MAIN
+    repo_type: RepoType = "model"
+    sha256: str | None = None
+    size_bytes: int | None = None
+    extra_share: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A file that lies whole in the cache, and how it came there."""
+
+    path: Path
+    locked: LockedFile
+    downloaded_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Raises when bytes are not what is needed: `start` by the first of them, `whole` by the complete file."""
+
+    start: Callable[[bytes], None]
+    whole: Callable[[Path], None]
+
+
+class Fetcher:
+    """Fetches files, one writer per file across processes.
+
+    Args:
+        source: makes the source of files when the network is really needed, and not before.
+        renew: take no revision from mecha.lock; ask the Hub what the requested one means today.
+    """
+
+    def __init__(
+        self,
+        cache: BlobCache,
+        lock_file: LockFile,
+        source: Callable[[], Source],
+        *,
+        renew: bool = False,
+        limit_bytes_per_s: int | None = None,
+    ) -> None:
+        self._cache, self._lock_file, self._source = cache, lock_file, source
+        self._renew, self._limit = renew, limit_bytes_per_s
+
+    def known(self, wanted: Wanted) -> LockedFile | None:
+        """Return what a file must be without asking anybody: from mecha.lock, or from a pin in the catalog."""
+        locked = None
+        if not self._renew:
+            locked = self._lock_file.find(
+                wanted.repo, wanted.filename, requested=wanted.revision, repo_type=wanted.repo_type
+            )
+        if wanted.sha256 is None or (locked is not None and locked.sha256 == wanted.sha256):
+            return locked
+        blob = self._cache.find(wanted.sha256)
+        if blob is None:
+            return None
+        return LockedFile(
+            repo=wanted.repo,
+            repo_type=wanted.repo_type,
+            filename=wanted.filename,
+            requested=wanted.revision,
+            revision=wanted.revision,
+            etag=wanted.sha256,
+            sha256=wanted.sha256,
+            size_bytes=blob.stat().st_size,
+        )
+
+    def fetch(self, wanted: Wanted, progress: Progress, *, check: Check | None = None) -> Fetched:
+        """Return the file, downloading what is not there; the lock file then says what it was.
+
+        Args:
+            check: looks at the first bytes while they arrive, and at the whole file before it is believed.
+
+        Raises:
+            NetworkError, NotFoundError, AccessDeniedError, OfflineError: as the source.
+            IntegrityError: the bytes are not what the Hub or the catalog says.
+            DiskError: no space, or no permission.
+        """
+        known = self.known(wanted)
+        blob = self._cache.find(known.sha256) if known else None
+        if known is not None and blob is not None:
+            if check is not None:
+                check.whole(blob)
+            self._lock_file.put(known)
+            return Fetched(blob, known, 0)
+        remote = self._resolve(wanted, known)
+        _require_same(wanted, known, remote)
+        return self._transfer(wanted, remote, progress, check)
+
+    def _resolve(self, wanted: Wanted, known: LockedFile | None) -> RemoteFile:
+        """Ask where the file is; a mirror that knows no such commit may have the very bytes under "main"."""
+        source, revision = self._source(), known.revision if known else wanted.revision
+        expected = known.sha256 if known else wanted.sha256
+        try:
+            return source.resolve(wanted.repo, wanted.filename, revision=revision, repo_type=wanted.repo_type)
+        except NotFoundError:
+            if expected is None or revision == _MAIN:
+                raise
+            with suppress(NotFoundError):
+                newest = source.resolve(wanted.repo, wanted.filename, revision=_MAIN, repo_type=wanted.repo_type)
+                if newest.sha256 == expected:
+                    return newest
+            raise
+
+    def cost(self, wanted: Wanted) -> tuple[int | None, int | None]:
+        """Return the file's size and the bytes that a fetch would transfer; None where the server does not say."""
+        known = self.known(wanted)
+        if known is not None and self._cache.find(known.sha256) is not None:
+            return known.size_bytes, 0
+        remote = self._resolve(wanted, known)
+        if remote.size_bytes is None:
+            return None, None
+        if remote.sha256 is not None and self._cache.find(remote.sha256) is not None:
+            return remote.size_bytes, 0
+        partial = self._cache.partial(_partial_key(remote))
+        return remote.size_bytes, remote.size_bytes - (partial.stat().st_size if partial.exists() else 0)
+
+    def licence(self, repo: str, revision: str) -> str | None:
+        """Return the licence the repo states, or None."""
+        return self._source().licence(repo, revision=revision)
+
+    def _transfer(self, wanted: Wanted, remote: RemoteFile, progress: Progress, check: Check | None) -> Fetched:
+        from mecha.hub.download import download
+
+        partial = self._cache.partial(_partial_key(remote))
+        with exclusive(partial.with_suffix(".lock"), timeout_s=_ONE_WRITER_TIMEOUT_S):
+            present = self._cache.find(remote.sha256) if remote.sha256 else None
+            digest, transferred = remote.sha256 or "", 0
+            if present is None:
+                if remote.size_bytes is not None:
+                    require_space(
+                        partial.parent,
+                        int(remote.size_bytes * (1 + wanted.extra_share)),
+                        what=f"{wanted.repo}/{wanted.filename}",
+                        present_bytes=partial.stat().st_size if partial.exists() else 0,
+                    )
+                done = download(
+                    remote,
+                    partial,
+                    progress=progress,
+                    limit_bytes_per_s=self._limit,
+                    check_start=check.start if check else None,
+                )
+                if wanted.sha256 and done.sha256 != wanted.sha256:
+                    partial.unlink(missing_ok=True)
+                    raise _pin_broken(wanted, done.sha256)
+                if check is not None:
+                    check.whole(partial)
+                present = self._cache.adopt(partial, done.sha256)
+                digest, transferred = done.sha256, done.transferred_bytes
+            elif check is not None:
+                check.whole(present)
+        locked = LockedFile(
+            repo=wanted.repo,
+            repo_type=wanted.repo_type,
+            filename=wanted.filename,
+            requested=wanted.revision,
+            revision=remote.commit,
+            etag=remote.etag,
+            sha256=digest,
+            size_bytes=present.stat().st_size,
+        )
+        self._lock_file.put(locked)
+        return Fetched(present, locked, transferred)
+
+
+def _partial_key(remote: RemoteFile) -> str:
+    """Name the partial by content where the Hub tells it, so that two repos with the same file share one download."""
+    return remote.sha256 or sha256(f"{remote.repo}/{remote.filename}@{remote.commit}".encode()).hexdigest()
+
+
+def _require_same(wanted: Wanted, known: LockedFile | None, remote: RemoteFile) -> None:
+    """Refuse a file that is not the one the catalog or mecha.lock pins, before a byte of it is transferred."""
+    if wanted.sha256 and remote.sha256 and remote.sha256 != wanted.sha256:
+        raise _pin_broken(wanted, remote.sha256)
+    if known and remote.sha256 and remote.sha256 != known.sha256:
+        raise IntegrityError(
+            f"{wanted.repo}/{wanted.filename} at {known.revision}: sha256 is {remote.sha256}, "
+            f"mecha.lock expects {known.sha256}",
+            hint="the server changed a commit that must not change; try another endpoint, or renew with --force",
+        )
+
+
+def _pin_broken(wanted: Wanted, got: str) -> IntegrityError:
+    return IntegrityError(
+        f"{wanted.repo}/{wanted.filename} at {wanted.revision}: sha256 is {got}, the catalog expects {wanted.sha256}",
+        hint="nothing was kept; correct sha256 or revision in the catalog, or ask the publisher",
+    )

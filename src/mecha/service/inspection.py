@@ -1,0 +1,79 @@
+"""What a downloaded file is, and the config.json that follows from it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from mecha.catalog.schema import ModelCatalogEntry
+from mecha.errors import ConfigError
+from mecha.graph.inspect import ModelSignature, require_detector
+from mecha.graph.reading import check_start
+from mecha.graph.without_onnx import signature_at
+from mecha.service.fetch import Check
+from mecha.service.labels import class_names
+from mecha.store.lockfile import LockedFile
+from mecha.store.spec import InputSpec, ModelSpec, SourceSpec
+
+_DETECTION = "object-detection"
+_DEFAULT_SIZE = (640, 640)
+
+
+def onnx_check(where: str) -> Check:
+    """Return what refuses bytes that are no ONNX model, by their start and as a whole, before they are kept."""
+
+    def whole(path: Path) -> None:
+        signature_at(path, where=where)
+
+    return Check(start=lambda start: check_start(start, where=where), whole=whole)
+
+
+def inspected_spec(entry: ModelCatalogEntry, path: Path, locked: LockedFile, fetch: Callable[[str], Path]) -> ModelSpec:
+    """Return config.json of a model, by what its file says and what the entry says on top.
+
+    Args:
+        fetch: brings another file of the entry's repo, for labels.
+
+    Raises:
+        UnsupportedModelError: the entry says object detection and the outputs are no detector's.
+        ConfigError: the entry's input size does not suit the model, or its labels do not.
+    """
+    where = f"{entry.repo}/{entry.filename}"
+    signature = signature_at(path, where=where)
+    family = entry.family or signature.family
+    if entry.task == _DETECTION and family is None:
+        family = require_detector(signature, where=f"{entry.name} ({where})")
+    names = class_names(entry, metadata=signature.names, count=signature.class_count, fetch=fetch)
+    height, width = _input_size(entry, signature)
+    return ModelSpec(
+        schema=1,
+        name=entry.name,
+        task=entry.task,
+        family=family,
+        input=InputSpec(
+            name=signature.inputs[0].name,
+            height=height,
+            width=width,
+            dynamic=signature.input_size is None,
+            stride=signature.stride,
+        ),
+        preprocessing=entry.preprocessing_preset,
+        classes=names,
+        source=SourceSpec(repo=locked.repo, filename=locked.filename, revision=locked.revision),
+    )
+
+
+def _input_size(entry: ModelCatalogEntry, signature: ModelSignature) -> tuple[int, int]:
+    if entry.input_size is None:
+        return signature.input_size or signature.metadata_size or _DEFAULT_SIZE
+    wanted = (entry.input_size, entry.input_size)
+    if signature.input_size is not None and wanted != signature.input_size:
+        height, width = signature.input_size
+        raise ConfigError(
+            f"{entry.name}: input_size is {entry.input_size}, the model takes {width}x{height} and nothing else",
+            hint="leave input_size out, or use a model that was exported with a dynamic input",
+        )
+    if entry.input_size % signature.stride:
+        raise ConfigError(
+            f"{entry.name}: input_size is {entry.input_size}, expected a multiple of {signature.stride}",
+            hint=f"for example {max(1, round(entry.input_size / signature.stride)) * signature.stride}",
+        )
+    return wanted

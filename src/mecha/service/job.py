@@ -1,0 +1,55 @@
+"""What crosses between the pull and the child process that makes INT8: the job, and the lines that come back."""
+
+from pathlib import Path
+from typing import Literal
+
+from mecha.catalog.schema import QuantizeConfig
+from mecha.store.manifest import Int8Record
+from mecha.store.spec import Frozen, ModelSpec
+
+SCENES_SEED = 0
+
+
+class BuildJob(Frozen):
+    """Everything the child needs; written to a file, because a command line is no place for it.
+
+    Attributes:
+        key: digest of all that the build depends on.
+        calibration: photos, folders of photos or a video; built-in scenes are used when there are none.
+        calibration_origin: where they came from, in words.
+        threads: threads of the sessions that the gate measures.
+    """
+
+    fp32: Path
+    out_dir: Path
+    spec: ModelSpec
+    quantize: QuantizeConfig
+    key: str
+    calibration: tuple[Path, ...] = ()
+    calibration_origin: str = ""
+    samples: int
+    threads: int
+
+
+class ProgressLine(Frozen):
+    """One line of the child's standard output while it works."""
+
+    event: Literal["progress"] = "progress"
+    stage: str
+    completed: int
+    total: int | None = None
+
+
+class DoneLine(Frozen):
+    """The last line of a child that finished its work: INT8 built, or measured and rejected."""
+
+    event: Literal["done"] = "done"
+    record: Int8Record
+
+
+class FaultLine(Frozen):
+    """The last line of a child that could not make INT8."""
+
+    event: Literal["fault"] = "fault"
+    message: str
+    hint: str = ""

@@ -1,0 +1,203 @@
+"""ModelService: pull, list, show, verify, remove, quantize, bench. What the command line and programs call."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mecha.catalog.catalog import load_catalog
+from mecha.catalog.schema import ModelCatalogEntry
+from mecha.progress import Progress, silent
+from mecha.project import Project, cache_dir
+from mecha.service.fetch import Fetcher
+from mecha.service.report import ModelRow, PullPlan, PullReport
+from mecha.service.request import PullOptions, wanted_file, wanted_int8
+from mecha.store.blobs import BlobCache, packaged_models
+from mecha.store.lockfile import LockFile
+from mecha.store.models import BrokenModel, Fault, ModelStore, PublishedModel
+
+if TYPE_CHECKING:
+    from mecha.hub.source import Source
+
+
+class ModelService:
+    """The models of one project.
+
+    Args:
+        environ: the process environment; HF_*, XDG_* and proxies are read from it.
+        seeds: files that need no download, found by digest; by default the models that ship in the package.
+    """
+
+    def __init__(self, project: Project, environ: Mapping[str, str], *, seeds: tuple[Path, ...] | None = None) -> None:
+        self.project = project
+        self.store = ModelStore(project.models_dir)
+        self._environ = environ
+        self._cache = BlobCache(cache_dir(environ), seeds=packaged_models() if seeds is None else seeds)
+        self._lock_file = LockFile(project.lock_file)
+
+    def pull(self, name: str, options: PullOptions | None = None, progress: Progress = silent) -> PullReport:
+        """Bring a model and its INT8 build; see service/pull.py for the stages.
+
+        Raises:
+            NotFoundError: no catalog names the model; NetworkError, IntegrityError, DiskError: as the stages.
+        """
+        from mecha.service.pull import Place, Pull
+
+        options = options or PullOptions()
+        entry = load_catalog(self.project).get(name)
+        place = Place(self.project, self.store, self._cache)
+        return Pull(place, entry, self._fetcher(options), options, progress).run()
+
+    def plan(self, name: str, options: PullOptions | None = None) -> PullPlan:
+        """Say what a pull would do, without doing it.
+
+        Raises:
+            MechaError: as pull, up to where the file is resolved.
+        """
+        options = options or PullOptions()
+        entry = load_catalog(self.project).get(name)
+        fetcher = self._fetcher(options)
+        wanted = wanted_file(entry, options)
+        size, missing = fetcher.cost(wanted)
+        quantize = wanted_int8(entry, options)
+        return PullPlan(
+            name=entry.name,
+            repo=entry.repo,
+            filename=entry.filename,
+            revision=wanted.revision,
+            licence=entry.license or "unknown",
+            size_bytes=size,
+            download_bytes=missing,
+            method=quantize.method if quantize else None,
+        )
+
+    def quantize(self, name: str, *, method: str | None = None, progress: Progress = silent) -> PullReport:
+        """Build INT8 again from the published FP32, with nothing downloaded.
+
+        Raises:
+            NotFoundError: the model is not pulled.
+        """
+        published = self.store.require(name)
+        entry = self._entry_of(published)
+        chosen = method or entry.quantize.method
+        options = PullOptions(method=chosen, int8_only=True)
+        from mecha.service.pull import Place, Pull
+
+        place = Place(self.project, self.store, self._cache)
+        return Pull(place, entry, self._fetcher(options), options, progress).run()
+
+    def rows(self) -> tuple[ModelRow, ...]:
+        """Return every model that a catalog names or that is published, by name."""
+        catalog = load_catalog(self.project)
+        found: dict[str, PublishedModel | BrokenModel] = {model.name: model for model in self.store.all()}
+        entries = {entry.name: entry for entry in catalog.entries}
+        return tuple(
+            _row(name, entries.get(name), found.get(name), catalog.layer_of(name) if name in entries else "unlisted")
+            for name in sorted(entries.keys() | found.keys())
+        )
+
+    def show(self, name: str) -> dict[str, Any]:
+        """Return all that is known of one model: its catalog entry, its config.json, its manifest.
+
+        Raises:
+            NotFoundError: neither a catalog nor the store knows it.
+        """
+        catalog = load_catalog(self.project)
+        published = self.store.published(name)
+        known = name in {entry.name for entry in catalog.entries}
+        entry = catalog.get(name) if known or published is None else None
+        return {
+            "schema": 1,
+            "name": name,
+            "source": catalog.layer_of(name) if known else "unlisted",
+            "licence": (entry.license if entry else None) or (published.manifest.licence if published else "unknown"),
+            "catalog": entry.model_dump(mode="json", exclude_none=True) if entry else None,
+            "path": str(published.path) if published else None,
+            "config": published.spec.model_dump(mode="json", by_alias=True) if published else None,
+            "manifest": published.manifest.model_dump(mode="json", by_alias=True) if published else None,
+        }
+
+    def verify(self, name: str) -> tuple[Fault, ...]:
+        """Read every published file again and compare its digest with the manifest.
+
+        Raises:
+            NotFoundError: the model is not pulled.
+        """
+        return self.store.verify(name)
+
+    def remove(self, name: str) -> None:
+        """Remove a published model; the cache keeps its files for the next pull.
+
+        Raises:
+            NotFoundError: the model is not pulled.
+        """
+        self.store.remove(name)
+
+    def bench(self, name: str, *, threads: int | None = None) -> dict[str, Any]:
+        """Measure FP32 and INT8 of a published model, alternating in one run; the shape of `models bench --json`.
+
+        Raises:
+            NotFoundError: the model is not pulled.
+        """
+        from mecha.detect.session import default_threads
+        from mecha.gate.latency import bench
+
+        return bench(self.store.require(name), threads=threads or default_threads())
+
+    def _entry_of(self, published: PublishedModel) -> ModelCatalogEntry:
+        """Return the entry a published model came from, by the catalog if it still names it, else by its manifest."""
+        catalog = load_catalog(self.project)
+        origin = published.manifest.origin
+        listed = next((entry for entry in catalog.entries if entry.name == published.name), None)
+        if listed is not None and (listed.repo, listed.filename) == (origin.repo, origin.filename):
+            return listed
+        spec = published.spec
+        return ModelCatalogEntry(
+            name=published.name,
+            task=spec.task,
+            repo=origin.repo,
+            filename=origin.filename,
+            revision=origin.requested_revision,
+            license=spec.licence,
+            preprocessing_preset=spec.preprocessing,
+        )
+
+    def _fetcher(self, options: PullOptions) -> Fetcher:
+        return Fetcher(
+            self._cache,
+            self._lock_file,
+            self._source(offline=options.offline),
+            renew=options.force,
+            limit_bytes_per_s=options.limit_bytes_per_s,
+        )
+
+    def _source(self, *, offline: bool) -> Callable[[], "Source"]:
+        def make() -> "Source":
+            from mecha.hub.huggingface import HuggingFaceSource
+
+            endpoint = self.project.settings.hub.endpoint
+            return HuggingFaceSource.from_environment(self._environ, endpoint=endpoint, offline=offline)
+
+        return make
+
+
+def _row(
+    name: str, entry: ModelCatalogEntry | None, found: PublishedModel | BrokenModel | None, source: str
+) -> ModelRow:
+    common = {"name": name, "source": source, "description": entry.description if entry else ""}
+    licence = (entry.license if entry else None) or "unknown"
+    if not isinstance(found, PublishedModel):
+        state = "available" if found is None else "broken"
+        return ModelRow(
+            state=state, fp32_bytes=None, int8_bytes=None, method=None, verdict=None, licence=licence, **common
+        )
+    manifest = found.manifest
+    int8 = manifest.files.get("model-int8.onnx")
+    return ModelRow(
+        state="ready" if int8 is not None or manifest.int8.state in ("disabled", "rejected") else "fp32-only",
+        fp32_bytes=manifest.files["model.onnx"].size_bytes,
+        int8_bytes=int8.size_bytes if int8 else None,
+        method=manifest.int8.method or None,
+        verdict=manifest.int8.gate.verdict if manifest.int8.gate else None,
+        licence=manifest.licence,
+        **common,
+    )

@@ -1,0 +1,261 @@
+"""One pull: resolve, download, inspect, quantize, gate, publish, in this order and in no other place."""
+
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from mecha.catalog.schema import ModelCatalogEntry, QuantizeConfig
+from mecha.errors import DiskError, MechaError
+from mecha.graph.cpu import cpu_features
+from mecha.progress import Progress
+from mecha.project import Project
+from mecha.quantize.key import build_key
+from mecha.service.build import run_build
+from mecha.service.calibration import Calibration, known_calibration, resolve_calibration
+from mecha.service.fetch import Fetched, Fetcher, Wanted
+from mecha.service.job import BuildJob
+from mecha.service.report import PullReport
+from mecha.service.request import PullOptions, wanted_file, wanted_int8
+from mecha.store.blobs import BlobCache
+from mecha.store.digests import file_record
+from mecha.store.lockfile import LockedFile
+from mecha.store.locks import exclusive
+from mecha.store.manifest import Int8Record, Manifest, OriginRecord
+from mecha.store.models import INT8_FILE, LABELS_FILE, MODEL_FILE, SPEC_FILE, ModelStore, PublishedModel
+from mecha.store.spec import Int8Summary, ModelSpec, serialised
+
+_TOOLS = ("mecha", "onnx", "onnxruntime", "numpy")
+_RECORD_FILE = "record.json"
+_MODEL_LOCK_TIMEOUT_S = 24 * 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a pull works."""
+
+    project: Project
+    store: ModelStore
+    cache: BlobCache
+
+
+class Pull:
+    """One model's way from the catalog to models/<name>/."""
+
+    def __init__(
+        self, place: Place, entry: ModelCatalogEntry, fetcher: Fetcher, options: PullOptions, progress: Progress
+    ) -> None:
+        self._place, self._entry, self._fetcher = place, entry, fetcher
+        self._options, self._progress = options, progress
+        self._wanted, self._quantize = wanted_file(entry, options), wanted_int8(entry, options)
+        self._downloaded_bytes = 0
+
+    def run(self) -> PullReport:
+        """Do what is missing, and nothing else.
+
+        Raises:
+            MechaError: FP32 could not be brought; what was published before is untouched. A failure of INT8 is not
+                raised: FP32 is published and the report carries the fault.
+        """
+        published = self._place.store.published(self._entry.name)
+        if published is not None and self._is_complete(published):
+            return self._report(published, changed=False)
+        lock = self._place.store.lock_file(self._entry.name)
+        with exclusive(lock, timeout_s=_MODEL_LOCK_TIMEOUT_S):
+            published = self._place.store.published(self._entry.name)
+            if published is not None and self._is_complete(published):
+                return self._report(published, changed=False)
+            return self._bring()
+
+    def _is_complete(self, published: PublishedModel) -> bool:
+        """Tell whether what is published is what is wanted, by looking at sizes and records only."""
+        if self._options.force or self._options.int8_only or not _has_its_files(published):
+            return False
+        return self._is_wanted_fp32(published) and self._is_wanted_int8(published)
+
+    def _is_wanted_fp32(self, published: PublishedModel) -> bool:
+        wanted, origin = self._wanted, published.manifest.origin
+        known = self._fetcher.known(wanted)
+        digests = {published.manifest.files[MODEL_FILE].sha256, wanted.sha256, known.sha256 if known else None}
+        same_file = (origin.repo, origin.filename) == (wanted.repo, wanted.filename)
+        return same_file and origin.requested_revision == wanted.revision and len(digests - {None}) == 1
+
+    def _is_wanted_int8(self, published: PublishedModel) -> bool:
+        quantize, int8 = self._quantize, published.manifest.int8
+        if quantize is None:
+            return True
+        if int8.state not in ("built", "rejected"):
+            return False
+        calibration = known_calibration(quantize.calibration, self._place.project.root, self._fetcher)
+        fp32 = published.manifest.files[MODEL_FILE].sha256
+        return calibration is not None and int8.key == self._key(fp32, quantize, calibration)
+
+    def _key(self, fp32_sha256: str, quantize: QuantizeConfig, calibration: Calibration) -> str:
+        options = quantize.model_dump(exclude={"enabled", "method", "calibration"})
+        options["input_size"] = self._entry.input_size
+        options["family"] = self._entry.family
+        return build_key(fp32_sha256, quantize.method, options, calibration.digest)
+
+    def _bring(self) -> PullReport:
+        from mecha.service.inspection import inspected_spec
+
+        fetched = self._fetch()
+        spec = inspected_spec(self._entry, fetched.path, fetched.locked, self._fetch_beside)
+        spec = spec.model_copy(update={"licence": self._licence(fetched)})
+        published = self._place.store.published(spec.name)
+        before = published.manifest.files[MODEL_FILE].sha256 if published else None
+        quantize = self._quantize
+        if quantize is None:
+            return self._publish(fetched, spec, Int8Record(state="disabled", message="INT8 is not enabled"))
+        if published is None or not _has_its_files(published):
+            # Whatever happens to INT8, and whenever the power goes: FP32 is usable from here on.
+            self._publish(fetched, spec, Int8Record(state="pending", requested_method=quantize.method))
+        try:
+            record = self._int8(fetched, spec, quantize)
+        except DiskError:
+            raise
+        except MechaError as error:
+            # Whatever INT8 lacks, a photo, a package, time: FP32 works without it.
+            failed = Int8Record(state="failed", requested_method=quantize.method, message=str(error))
+            if published is None or before != fetched.locked.sha256 or published.int8_path is None:
+                report = self._publish(fetched, spec, failed)
+            else:
+                report = self._report(published, changed=False)
+            return replace(report, int8_fault=str(error), hint=error.hint)
+        return self._publish(fetched, spec, record)
+
+    def _fetch(self) -> Fetched:
+        from mecha.service.inspection import onnx_check
+
+        check = onnx_check(f"{self._entry.repo}/{self._entry.filename}")
+        fetched = self._fetcher.fetch(self._wanted, self._progress, check=check)
+        self._downloaded_bytes += fetched.downloaded_bytes
+        return fetched
+
+    def _licence(self, fetched: Fetched) -> str:
+        """Return the licence the entry states, else what the repo states while the network is in use anyway."""
+        stated = self._entry.license
+        if stated is None and fetched.downloaded_bytes:
+            stated = self._fetcher.licence(self._wanted.repo, fetched.locked.revision)
+        return stated or "unknown"
+
+    def _fetch_beside(self, filename: str) -> Path:
+        """Bring another file of the same repo: labels."""
+        wanted = Wanted(repo=self._entry.repo, filename=filename, revision=self._wanted.revision)
+        fetched = self._fetcher.fetch(wanted, self._progress)
+        self._downloaded_bytes += fetched.downloaded_bytes
+        return fetched.path
+
+    def _int8(self, fetched: Fetched, spec: ModelSpec, quantize: QuantizeConfig) -> Int8Record:
+        """Return the record of an INT8 build, made now or found in the cache."""
+        calibration = resolve_calibration(quantize.calibration, self._place.project.root, self._fetcher, self._progress)
+        key = self._key(fetched.locked.sha256, quantize, calibration)
+        cache = self._place.cache
+        with exclusive(cache.build_dir(key).with_suffix(".lock"), timeout_s=_MODEL_LOCK_TIMEOUT_S):
+            kept = None if self._options.force or self._options.int8_only else cache.find_build(key)
+            if kept is None:
+                kept = self._build(fetched, spec, quantize, calibration, key)
+        return Int8Record.model_validate_json((kept / _RECORD_FILE).read_bytes())
+
+    def _build(
+        self, fetched: Fetched, spec: ModelSpec, quantize: QuantizeConfig, calibration: Calibration, key: str
+    ) -> Path:
+        from mecha.detect.session import default_threads
+
+        with self._place.cache.build_staging(key) as folder:
+            job = BuildJob(
+                fp32=fetched.path,
+                out_dir=folder,
+                spec=spec,
+                quantize=quantize,
+                key=key,
+                calibration=calibration.paths,
+                calibration_origin=calibration.origin,
+                samples=calibration.samples,
+                threads=default_threads(),
+            )
+            record = run_build(job, self._place.project.settings.quantize, self._progress)
+            for leftover in folder.iterdir():
+                if leftover.name != INT8_FILE:
+                    leftover.unlink()
+            (folder / _RECORD_FILE).write_bytes(serialised(record))
+            return self._place.cache.adopt_build(folder, key)
+
+    def _publish(self, fetched: Fetched, spec: ModelSpec, record: Int8Record) -> PullReport:
+        name = self._entry.name
+        with self._place.store.staging(name) as staged:
+            self._place.cache.link(fetched.locked.sha256, staged / MODEL_FILE)
+            if record.state == "built":
+                self._place.cache.link_build(record.key, INT8_FILE, staged / INT8_FILE)
+            (staged / LABELS_FILE).write_text("".join(f"{label}\n" for label in spec.classes), encoding="utf-8")
+            spec = spec.model_copy(update={"int8": _summary(record)})
+            (staged / SPEC_FILE).write_bytes(serialised(spec))
+            published = self._place.store.publish(name, staged, self._manifest(fetched.locked, spec, record, staged))
+        return self._report(published, changed=True)
+
+    def _manifest(self, locked: LockedFile, spec: ModelSpec, record: Int8Record, staged: Path) -> Manifest:
+        return Manifest(
+            schema=1,
+            name=self._entry.name,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            origin=OriginRecord(
+                repo=locked.repo,
+                filename=locked.filename,
+                revision=locked.revision,
+                requested_revision=locked.requested,
+                etag=locked.etag,
+            ),
+            licence=spec.licence,
+            files={path.name: file_record(path) for path in staged.iterdir()},
+            int8=record,
+            tools=_tool_versions(),
+            device={"cpu": cpu_features().key()},
+        )
+
+    def _report(self, published: PublishedModel, *, changed: bool) -> PullReport:
+        int8 = published.manifest.int8
+        gate = int8.gate
+        built = int8.state == "built"
+        return PullReport(
+            name=published.name,
+            path=str(published.path),
+            changed=changed,
+            method=int8.method if built else None,
+            verdict=gate.verdict if gate else None,
+            provisional=bool(int8.calibration and int8.calibration.provisional and built),
+            speedup=gate.speedup if gate else None,
+            agreement=gate.agreement.agreement if gate and gate.agreement else None,
+            downloaded_bytes=self._downloaded_bytes,
+            licence=published.manifest.licence,
+            message=int8.message,
+        )
+
+
+def _has_its_files(published: PublishedModel) -> bool:
+    """Compare presence and size only: a pull of what is complete must not read hundreds of megabytes."""
+    for name, record in published.manifest.files.items():
+        file = published.path / name
+        if not file.is_file() or file.stat().st_size != record.size_bytes:
+            return False
+    return True
+
+
+def _tool_versions() -> dict[str, str]:
+    versions = {}
+    for tool in _TOOLS:
+        with suppress(PackageNotFoundError):
+            versions[tool] = version(tool)
+    return versions
+
+
+def _summary(record: Int8Record) -> Int8Summary | None:
+    if record.state != "built" or record.gate is None:
+        return None
+    return Int8Summary(
+        method=record.method,
+        verdict=record.gate.verdict,
+        speedup=record.gate.speedup,
+        agreement=record.gate.agreement.agreement if record.gate.agreement else None,
+        provisional=bool(record.calibration and record.calibration.provisional),
+    )

@@ -1,0 +1,64 @@
+"""What the service answers: frozen values that the command line renders and the daemon serialises."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class PullReport:
+    """What a pull did.
+
+    Attributes:
+        changed: False when everything was there already.
+        method: method of the published INT8, None when there is none.
+        message: one line about INT8.
+        int8_fault: why INT8 could not be made, None when it was made, rejected by the gate, or not wanted.
+        hint: what to do about int8_fault.
+    """
+
+    name: str
+    path: str
+    changed: bool
+    method: str | None
+    verdict: str | None
+    provisional: bool
+    speedup: float | None
+    agreement: float | None
+    downloaded_bytes: int
+    licence: str
+    message: str = ""
+    int8_fault: str | None = None
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PullPlan:
+    """What a pull would do (`--dry-run`)."""
+
+    name: str
+    repo: str
+    filename: str
+    revision: str
+    licence: str
+    size_bytes: int | None
+    download_bytes: int | None
+    method: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRow:
+    """One line of `models list`.
+
+    Attributes:
+        state: "available" (in the catalog, not pulled), "ready", "fp32-only" or "broken".
+        source: catalog layer, or "unlisted" for a published model that no catalog names.
+    """
+
+    name: str
+    state: str
+    fp32_bytes: int | None
+    int8_bytes: int | None
+    method: str | None
+    verdict: str | None
+    source: str
+    licence: str
+    description: str
