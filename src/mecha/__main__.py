@@ -1,0 +1,5 @@
+"""`python -m mecha` is `mecha`."""
+
+from mecha.cli.app import main
+
+main()

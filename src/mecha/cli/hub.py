@@ -1,0 +1,44 @@
+"""`mecha hub serve`: a folder as a Hub for devices on the LAN."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    help="Serve a folder as a Hub for devices on the LAN.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    add_completion=False,
+)
+
+
+@app.callback()
+def hub() -> None:
+    """Serve a folder as a Hub for devices on the LAN."""
+
+
+@app.command()
+def serve(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Holds owner/name/file and datasets/owner/name/file.")],
+    host: Annotated[str, typer.Option("--host", help="Address to listen on; the default is this machine only.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0 takes a free one.")] = 8090,
+    token_file: Annotated[
+        Path | None, typer.Option("--token-file", metavar="F", help="Ask for the token in this file (or MECHA_TOKEN).")
+    ] = None,
+) -> None:
+    """Serve DIR with the Hub's read API; point devices at it with HF_ENDPOINT."""
+    import os
+
+    from mecha.hub.mirror import serve_mirror
+    from mecha.hub.token import read_token
+
+    token = read_token(token_file, os.environ)
+
+    def ready(endpoint: str) -> None:
+        typer.echo(f"serving {folder} at {endpoint}" + ("  (token needed)" if token else ""))
+        typer.echo(f"  on a device: HF_ENDPOINT={endpoint} mecha models pull NAME")
+
+    serve_mirror(folder, host=host, port=port, token=token, on_ready=ready)

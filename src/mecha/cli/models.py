@@ -1,0 +1,182 @@
+"""`mecha models …`: pull, list, show, verify, remove, quantize, bench."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mecha.cli.context import bytes_text, echo_json, model_service
+from mecha.errors import IntegrityError, QuantizationError
+
+if TYPE_CHECKING:
+    from mecha.service.report import ModelRow, PullReport
+
+app = typer.Typer(
+    help="Pull, list, measure and remove models.", no_args_is_help=True, rich_markup_mode=None, add_completion=False
+)
+
+_HEADINGS = ("NAME", "STATE", "FP32", "INT8", "METHOD", "VERDICT", "LICENCE", "SOURCE")
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the model, as `mecha models list` shows it.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Write JSON for programs.")]
+Method = Annotated[
+    str | None, typer.Option("--method", help="How INT8 is made: dynamic_int8, static_int8 or auto.", metavar="M")
+]
+
+
+@app.command()
+def pull(
+    name: Name,
+    force: Annotated[bool, typer.Option("--force", help="Ask the Hub again, and build INT8 again.")] = False,
+    revision: Annotated[
+        str | None, typer.Option("--revision", metavar="R", help="Branch, tag or commit in place of the catalog's.")
+    ] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Use what is on this device only.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+    no_quantize: Annotated[bool, typer.Option("--no-quantize", help="Bring FP32 only.")] = False,
+    method: Method = None,
+    limit_rate: Annotated[
+        str | None, typer.Option("--limit-rate", metavar="RATE", help="Transfer at most this much a second: 500k, 2M.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Bring a model: download FP32, make INT8 on this device, measure that it is right and faster here."""
+    from mecha.cli.progress import shown_progress
+    from mecha.service.request import PullOptions, parse_method, parse_rate
+
+    options = PullOptions(
+        force=force,
+        revision=revision,
+        offline=offline,
+        quantize=not no_quantize,
+        method=parse_method(method) if method else None,
+        limit_bytes_per_s=parse_rate(limit_rate) if limit_rate else None,
+    )
+    service = model_service()
+    if dry_run:
+        _show_plan(asdict(service.plan(name, options)), as_json=as_json)
+        return
+    with shown_progress(as_json=as_json) as progress:
+        report = service.pull(name, options, progress)
+    _show_pull(report, as_json=as_json)
+
+
+def _show_plan(plan: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        echo_json({"schema": 1, "event": "plan", **plan})
+        return
+    typer.echo(f"{plan['name']}: {plan['repo']}/{plan['filename']} at {plan['revision']}, licence {plan['licence']}")
+    typer.echo(f"  would download {bytes_text(plan['download_bytes'])} of {bytes_text(plan['size_bytes'])}")
+    typer.echo(f"  would make INT8 by {plan['method']}" if plan["method"] else "  would make no INT8")
+
+
+def _show_pull(report: "PullReport", *, as_json: bool) -> None:
+    if as_json:
+        keys = ("name", "path", "method", "verdict", "provisional", "speedup", "agreement", "downloaded_bytes")
+        fields = asdict(report)
+        done = {"event": "done", **{key: fields[key] for key in keys}}
+        echo_json({**done, "changed": report.changed, "message": report.message, "fault": report.int8_fault})
+        return
+    if not report.changed and report.int8_fault is None:
+        typer.echo(f"{report.name}: complete in {report.path}, nothing to do")
+        return
+    typer.echo(f"{report.name}: {report.path} (licence {report.licence})")
+    if report.int8_fault is not None:
+        typer.echo(f"  FP32 is ready; INT8 is not: {report.int8_fault}", err=True)
+        if report.hint:
+            typer.echo(f"  next: {report.hint}", err=True)
+        return
+    if report.message:
+        typer.echo(f"  {report.message}")
+    if report.provisional:
+        typer.echo("  provisional: calibrated on built-in scenes; name photos in the catalog to calibrate on them")
+
+
+@app.command(name="list")
+def list_models(as_json: AsJson = False) -> None:
+    """Show every model that a catalog names or that is published here."""
+    rows = model_service().rows()
+    if as_json:
+        echo_json({"schema": 1, "models": [asdict(row) for row in rows]})
+        return
+    table = [_HEADINGS, *(_cells(row) for row in rows)]
+    widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
+    for line in table:
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _cells(row: "ModelRow") -> tuple[str, ...]:
+    sizes = (bytes_text(row.fp32_bytes), bytes_text(row.int8_bytes))
+    return (row.name, row.state, *sizes, row.method or "-", row.verdict or "-", row.licence, row.source)
+
+
+@app.command()
+def show(name: Name, as_json: AsJson = False) -> None:
+    """Show all that is known of one model: origin, licence, files, INT8 and how it was measured."""
+    shown = model_service().show(name)
+    if as_json:
+        echo_json(shown)
+        return
+    from mecha.cli.show import show_lines
+
+    for line in show_lines(shown):
+        typer.echo(line)
+
+
+@app.command()
+def verify(name: Name, as_json: AsJson = False) -> None:
+    """Read every file of a model again and compare it with the digest in its manifest."""
+    faults = model_service().verify(name)
+    if as_json:
+        echo_json({"schema": 1, "name": name, "ok": not faults, "faults": [asdict(fault) for fault in faults]})
+        if faults:
+            raise typer.Exit(IntegrityError.exit_code)
+        return
+    if faults:
+        lines = "; ".join(f"{fault.file}: {fault.got}, expected {fault.expected}" for fault in faults)
+        raise IntegrityError(f"{name}: {lines}", hint=f"mecha models pull {name} --force")
+    typer.echo(f"{name}: every file is what its manifest says")
+
+
+@app.command()
+def remove(
+    name: Name,
+    yes: Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")] = False,
+) -> None:
+    """Remove a model from this project; the cache keeps its files for the next pull."""
+    service = model_service()
+    if not yes:
+        typer.confirm(f"Remove {name} from {service.project.models_dir}?", abort=True)
+    service.remove(name)
+    typer.echo(f"{name}: removed")
+
+
+@app.command()
+def quantize(name: Name, method: Method = None, as_json: AsJson = False) -> None:
+    """Make INT8 again from the FP32 that is here, measure it, and publish it if it is right."""
+    from mecha.cli.progress import shown_progress
+    from mecha.service.request import parse_method
+
+    with shown_progress(as_json=as_json) as progress:
+        report = model_service().quantize(name, method=parse_method(method) if method else None, progress=progress)
+    if report.int8_fault is not None:
+        raise QuantizationError(report.int8_fault, hint=report.hint)
+    _show_pull(report, as_json=as_json)
+    if report.method is None:
+        raise typer.Exit(QuantizationError.exit_code)
+
+
+@app.command()
+def bench(
+    name: Name,
+    threads: Annotated[int | None, typer.Option("--threads", min=1, max=256, help="Threads of a session.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure FP32 and INT8 of a model on this device, alternating in one run."""
+    result = model_service().bench(name, threads=threads)
+    if as_json:
+        echo_json(result)
+        return
+    from mecha.cli.show import bench_lines
+
+    for line in bench_lines(result):
+        typer.echo(line)

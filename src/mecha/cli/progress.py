@@ -1,0 +1,114 @@
+"""Progress of long work: a live bar on a terminal, plain lines in a pipe, JSON lines for programs."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import typer
+
+from mecha.cli.context import bytes_text, echo_json
+from mecha.progress import Progress
+
+_PLAIN_EVERY_S = 5.0
+_JSON_EVERY_S = 0.1
+_WORDS = {
+    "download": "downloading",
+    "calibrate": "calibrating",
+    "quantize": "making INT8",
+    "gate": "measuring INT8",
+}
+
+
+@contextmanager
+def shown_progress(*, as_json: bool = False) -> Iterator[Progress]:
+    """Yield a progress callback that writes in the form that suits where the output goes.
+
+    People read it on standard error; JSON lines are the output itself.
+    """
+    if as_json:
+        yield _paced(_json_line, _JSON_EVERY_S)
+    elif sys.stderr.isatty():
+        with _bar() as callback:
+            yield callback
+    else:
+        yield _PlainLines()
+
+
+def _json_line(stage: str, completed: int, total: int | None) -> None:
+    echo_json({"event": "progress", "stage": stage, "completed": completed, "total": total})
+
+
+def _paced(write: Progress, every_s: float) -> Progress:
+    """Let through the first and last call of each stage, and one call each `every_s` seconds."""
+    last: dict[str, float] = {}
+
+    def call(stage: str, completed: int, total: int | None) -> None:
+        now = time.monotonic()
+        if stage not in last or completed == total or now - last[stage] >= every_s:
+            last[stage] = now
+            write(stage, completed, total)
+
+    return call
+
+
+class _PlainLines:
+    """One line a stage and one each few seconds while it lasts, with rate and time left."""
+
+    def __init__(self, write: Callable[[str], None] = lambda line: typer.echo(line, err=True)) -> None:
+        self._write = write
+        self._paced = _paced(self._line, _PLAIN_EVERY_S)
+        self._started: dict[str, tuple[float, int]] = {}
+
+    def __call__(self, stage: str, completed: int, total: int | None) -> None:
+        self._started.setdefault(stage, (time.monotonic(), completed))
+        self._paced(stage, completed, total)
+
+    def _line(self, stage: str, completed: int, total: int | None) -> None:
+        words = _WORDS.get(stage, stage)
+        if total is None:
+            self._write(f"{words} ...")
+            return
+        begun, first = self._started[stage]
+        rate = (completed - first) / max(time.monotonic() - begun, 1e-9)
+        left = f", {(total - completed) / rate:.0f} s left" if rate > 0 and completed < total else ""
+        if stage == "download":
+            speed = f", {bytes_text(int(rate))}/s" if rate > 0 else ""
+            resumed = f", resumed from {bytes_text(first)}" if first else ""
+            self._write(f"{words} {bytes_text(completed)} of {bytes_text(total)}{speed}{left}{resumed}")
+        else:
+            self._write(f"{words} {completed} of {total}{left}")
+
+
+@contextmanager
+def _bar() -> Iterator[Progress]:
+    from rich.console import Console
+    from rich.progress import BarColumn, TaskID, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as RichProgress
+
+    name, done = TextColumn("{task.description:<16}"), TextColumn("{task.fields[done]}")
+    with RichProgress(
+        name, BarColumn(), done, TimeRemainingColumn(), console=Console(stderr=True), transient=True
+    ) as bars:
+        tasks: dict[str, TaskID] = {}
+        begun: dict[str, tuple[float, int]] = {}
+
+        def call(stage: str, completed: int, total: int | None) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(_WORDS.get(stage, stage), total=total, done="")
+                begun[stage] = (time.monotonic(), completed)
+            bars.update(
+                tasks[stage], completed=completed, total=total, done=_done(stage, completed, total, begun[stage])
+            )
+
+        yield call
+
+
+def _done(stage: str, completed: int, total: int | None, begun: tuple[float, int]) -> str:
+    if total is None:
+        return ""
+    if stage != "download":
+        return f"{completed}/{total}"
+    started, first = begun
+    rate = (completed - first) / max(time.monotonic() - started, 1e-9)
+    return f"{bytes_text(completed)}/{bytes_text(total)} {bytes_text(int(rate))}/s"

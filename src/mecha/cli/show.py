@@ -1,0 +1,75 @@
+"""How one model and one measurement read on a terminal."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from mecha.cli.context import bytes_text
+
+
+def show_lines(shown: dict[str, Any]) -> Iterator[str]:
+    """Return the lines of `models show`, from what ModelService.show answers."""
+    entry, config, manifest = shown["catalog"], shown["config"], shown["manifest"]
+    yield f"{shown['name']}" + (f": {entry['description']}" if entry and entry.get("description") else "")
+    yield f"  licence    {shown['licence']}"
+    yield f"  catalog    {shown['source']}"
+    if entry:
+        yield f"  origin     {entry['repo']}/{entry['filename']}"
+    if not manifest:
+        yield f"  state      not pulled; `mecha models pull {shown['name']}`"
+        return
+    yield f"  revision   {manifest['origin']['revision']}"
+    yield f"  path       {shown['path']}"
+    size = config["input"]
+    shape = "dynamic, run at" if size["dynamic"] else "fixed at"
+    yield f"  model      {config['task']}, family {config['family'] or 'none'}, {len(config['classes'])} classes"
+    yield f"  input      {shape} {size['width']}x{size['height']}, preprocessing {config['preprocessing']}"
+    for name, record in sorted(manifest["files"].items()):
+        yield f"  file       {name}  {bytes_text(record['size_bytes'])}  sha256 {record['sha256'][:16]}"
+    yield from _int8_lines(manifest["int8"])
+
+
+def _int8_lines(int8: dict[str, Any]) -> Iterator[str]:
+    yield f"  INT8       {int8['state']}" + (f": {int8['message']}" if int8["message"] else "")
+    if int8["calibration"]:
+        kind = " (provisional)" if int8["calibration"]["provisional"] else ""
+        yield f"  calibrated {int8['calibration']['description']}, {int8['calibration']['frames']} frames{kind}"
+    gate = int8["gate"]
+    if gate:
+        yield f"  verdict    {gate['verdict']}: {gate['reason']}"
+        if gate["latency"]:
+            times = gate["latency"]
+            yield (
+                f"  latency    FP32 {times['fp32_ms']:.1f} ms, INT8 {times['int8_ms']:.1f} ms, "
+                f"model.onnx run whole {times['fp32_exported_ms']:.1f} ms "
+                f"({times['threads']} thread{'s' if times['threads'] > 1 else ''}, medians)"
+            )
+    for tried in int8["tried"]:
+        speed = f", {tried['speedup']:.2f}x" if tried["speedup"] else ""
+        agreement = f", agreement {tried['agreement']:.3f}" if tried["agreement"] is not None else ""
+        yield f"  tried      {tried['method']}: {tried['verdict']}{speed}{agreement}"
+
+
+def bench_lines(result: dict[str, Any]) -> Iterator[str]:
+    """Return the lines of `models bench`, from the document that `--json` writes."""
+    height, width = result["input_size"]
+    threads = result["threads"]
+    yield f"{result['name']} at {width}x{height}, {threads} thread{'s' if threads > 1 else ''}"
+    yield f"  {'':<22}{'session p50':>12}{'p95':>9}{'end to end p50':>16}{'p95':>9}{'size':>10}"
+    for label, key in (("FP32", "fp32"), ("INT8", "int8")):
+        part = result[key]
+        if part is None:
+            continue
+        session, whole = part["session_ms"], part["end_to_end_ms"]
+        yield (
+            f"  {label:<22}{session['p50']:>9.2f} ms{session['p95']:>9.2f}{whole['p50']:>13.2f} ms{whole['p95']:>9.2f}"
+            f"{bytes_text(part['size_bytes']):>10}"
+        )
+    yield f"  {'model.onnx run whole':<22}{result['fp32']['exported_session_ms']['p50']:>9.2f} ms"
+    if result["speedup"]:
+        speedup = result["speedup"]
+        yield (
+            f"  INT8 is {speedup['session']:.2f}x FP32 in the session, {speedup['end_to_end']:.2f}x end to end; "
+            f"verdict {result['verdict']}"
+        )
+    else:
+        yield "  there is no INT8 build to measure"
