@@ -39,6 +39,7 @@ class Plan:
         guarded: stored tensors that need float edges before them: onnxruntime would take the float Conv that makes them
             for an integer one and quantize its weights by itself.
         unit: roots whose values lie between 0 and 1.
+        gated: roots that only a SiLU reads, which makes almost nothing of anything far below zero.
     """
 
     integer_nodes: frozenset[str]
@@ -46,6 +47,7 @@ class Plan:
     roots: dict[str, str]
     guarded: frozenset[str]
     unit: frozenset[str]
+    gated: frozenset[str]
 
     @property
     def observed(self) -> tuple[str, ...]:
@@ -95,13 +97,14 @@ def make_plan(
         roots=roots,
         guarded=frozenset(_guarded(index, roots, integer)),
         unit=frozenset(root for root in roots.values() if _op_of(index, root) in UNIT_OPS),
+        gated=frozenset(root for root in roots.values() if _feeds_silu(index, root)),
     )
 
 
-def activation_of(index: GraphIndex, conv: "NodeProto") -> tuple["NodeProto", ...]:
-    """Return the activation that follows a Conv: one node, or a gate and the Mul it opens (SiLU); empty for none."""
-    readers = index.consumers.get(conv.output[0], ())
-    if conv.output[0] in index.outputs:
+def activation_of(index: GraphIndex, node: "NodeProto") -> tuple["NodeProto", ...]:
+    """Return the activation that follows a node: one node, or a gate and the Mul it opens (SiLU); empty for none."""
+    readers = index.consumers.get(node.output[0], ())
+    if node.output[0] in index.outputs:
         return ()
     if len(readers) == 1 and readers[0].op_type in _ACTIVATIONS:
         return readers
@@ -110,6 +113,11 @@ def activation_of(index: GraphIndex, conv: "NodeProto") -> tuple["NodeProto", ..
     if len(readers) == len(gates) + len(products) == 2 and gates[0].output[0] in products[0].input:  # noqa: PLR2004
         return gates[0], products[0]
     return ()
+
+
+def _feeds_silu(index: GraphIndex, name: str) -> bool:
+    node = index.producers.get(name)
+    return node is not None and [after.op_type for after in activation_of(index, node)] == ["Sigmoid", "Mul"]
 
 
 def _check_names(
