@@ -47,6 +47,19 @@ def test_detections_are_the_strongest_first_and_no_more_than_asked(blobs: Path) 
     assert len(Detector(blobs, max_detections=2)(frame)) == 2
 
 
+def test_other_thresholds_need_no_other_session(blobs: Path) -> None:
+    detector = Detector(blobs)
+    frame = scene((8, 8, 8, RED), (40, 40, 8, GREEN))
+    strict = detector.with_thresholds(score_threshold=1.0, iou_threshold=0.45, max_detections=300)
+    single = detector.with_thresholds(score_threshold=0.25, iou_threshold=0.45, max_detections=1)
+
+    assert [len(each(frame)) for each in (detector, strict, single, detector)] == [2, 0, 1, 2]
+    assert strict.digest == detector.digest
+    with pytest.raises(ConfigError) as caught:
+        detector.with_thresholds(score_threshold=2.0, iou_threshold=0.45, max_detections=300)
+    assert str(caught.value) == "score_threshold: got 2.0; expected 0 to 1"
+
+
 def test_boxes_stay_inside_the_frame(blobs: Path) -> None:
     found = Detector(blobs)(scene((0, 0, 8, RED)))
     assert found.boxes_xyxy[0].min() == 0

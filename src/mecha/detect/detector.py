@@ -1,7 +1,8 @@
 """The detector: a frame in, detections out, with the times of its stages."""
 
+import copy
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Literal, Self
@@ -162,6 +163,18 @@ class Detector:
         self._precision = precision
         self._digest = sha256_of(file)
         self.notice = self._pipeline.notice
+
+    def with_thresholds(self, *, score_threshold: float, iou_threshold: float, max_detections: int) -> Self:
+        """Return a detector with other thresholds. It shares the session, so both belong to one thread.
+
+        Raises:
+            ConfigError: a threshold is out of range.
+        """
+        other = copy.copy(self)
+        other._options = replace(  # noqa: SLF001 - another one of this class
+            self._options, score_threshold=score_threshold, iou_threshold=iou_threshold, max_detections=max_detections
+        )
+        return other
 
     @property
     def precision(self) -> Precision:
