@@ -56,8 +56,8 @@ class NodeLoop:
             MechaError: what the node raises; so does any other exception of it.
         """
         node = self._node
+        node.setup()
         try:
-            node.setup()
             subscriptions = [self._context.bus.subscribe(topic, self._inbox.put) for topic in self._types]
             self._live.start()
             self._context.events.ready(list(node.inputs), list(node.outputs))

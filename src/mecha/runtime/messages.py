@@ -10,7 +10,7 @@
 
 import json
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,9 @@ from pydantic import Field
 from mecha.errors import IntegrityError
 from mecha.runtime.bus import Sample
 from mecha.validation import Frozen, json_line_of, parse_json, validated
+
+if TYPE_CHECKING:
+    from mecha.detect.detector import Result
 
 F = TypeVar("F", bound=Frozen)
 
@@ -129,6 +132,28 @@ class DetectionsMessage:
     detections: list[dict[str, Any]]
     ms: dict[str, float]
     source: str = ""
+
+    @classmethod
+    def of(cls, frame: FrameMessage, result: "Result", model: str) -> Self:
+        """Return what `model` found in `frame`."""
+        height, width = frame.frame_bgr.shape[:2]
+        times = result.times
+        return cls(
+            frame=frame.seq,
+            captured_at=frame.captured_at,
+            width=width,
+            height=height,
+            precision=result.precision,
+            model=model,
+            model_digest=result.digest,
+            detections=result.detections.to_json(),
+            ms={
+                "pre": round(times.pre_ms, 3),
+                "session": round(times.session_ms, 3),
+                "post": round(times.post_ms, 3),
+            },
+            source=frame.source,
+        )
 
     def encode(self) -> tuple[bytes, bytes]:
         """Return the JSON."""

@@ -19,13 +19,15 @@ from pathlib import Path
 from threading import Event
 from typing import Any, ClassVar, Generic, TypeVar
 
+from pydantic import Field
+
 from mecha.errors import ConfigError
 from mecha.runtime.bus import Bus
 from mecha.runtime.config import NodeConfig
 from mecha.runtime.events import Events, Swap
 from mecha.runtime.messages import FrameMessage, Message
 
-__all__ = ["Node", "NodeConfig", "NodeContext", "Rate"]
+__all__ = ["Field", "Node", "NodeConfig", "NodeContext", "Rate"]
 
 C = TypeVar("C", bound=NodeConfig)
 
@@ -89,7 +91,7 @@ class Node(Generic[C]):
         """
 
     def close(self) -> None:
-        """Give back what `setup` took; called once at the end, after an error too."""
+        """Give back what `setup` took; called once at the end, after an error of a step too."""
 
     def publish(self, topic: str, message: Message) -> None:
         """Send a message.

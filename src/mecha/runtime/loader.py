@@ -1,0 +1,82 @@
+"""From what a node's config asks for to the ONNX file that runs."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import psutil
+
+from mecha.detect.detector import Detector, Precision
+from mecha.detect.locate import LocatedModel, locate
+from mecha.errors import NotFoundError
+from mecha.runtime.variants import Choice, FrameDetector, Variant, Wanted
+from mecha.store.models import INT8_FILE, MANIFEST_FILE, MODEL_FILE
+
+
+class ModelLoader:
+    """Finds models in a project and loads them.
+
+    Args:
+        root: the project's root.
+        environ: as for `mecha.detect.locate.locate`.
+    """
+
+    def __init__(self, root: Path, environ: Mapping[str, str] = os.environ) -> None:
+        self._root = root
+        self._environ = environ
+        self._located: dict[str, LocatedModel] = {}
+
+    def choose(self, wanted: Wanted) -> Choice:
+        """Return what to run; see `Loader.choose`.
+
+        Raises:
+            NotFoundError: there is no such model; the hint says how to pull it.
+            MechaError: the model cannot be used.
+        """
+        located = locate(self._model(wanted.model), cwd=self._root, environ=self._environ)
+        self._located[located.name] = located
+        int8 = located.int8 or _sibling(located)
+        fp32 = self._variant(located, located.fp32, "INT8" if located.quantized else "FP32", wanted)
+        if wanted.use_int8 is False or located.quantized or (wanted.use_int8 == "auto" and located.verdict != "faster"):
+            return Choice((fp32,))
+        remedy = f"`{located.remedy}` makes INT8."
+        if int8 is None:
+            return Choice((fp32,), f"INT8 of {located.name} is not there; running FP32. {remedy}")
+        return Choice((self._variant(located, int8, "INT8", wanted), fp32), remedy=remedy)
+
+    def load(self, variant: Variant) -> FrameDetector:
+        """Load one file; see `Loader.load`."""
+        return Detector.from_file(
+            self._root / variant.file,
+            self._located[variant.model].spec,
+            precision=variant.precision,
+            input_size=variant.input_size,
+            threads=variant.threads,
+        )
+
+    def memory_mb(self) -> float:
+        """Return the resident memory of this process, 10^6 bytes."""
+        return float(psutil.Process().memory_info().rss) / 1e6
+
+    def _model(self, text: str) -> str:
+        """Return the name of a model where the text is the path of a pulled one, pulled or not: it has a remedy."""
+        path = self._root / text
+        folder = path.parent if path.name in {MODEL_FILE, INT8_FILE} else path
+        is_path = "/" in text or os.sep in text
+        return folder.name if is_path and folder.parent == self._root / "models" else text
+
+    def _variant(self, located: LocatedModel, file: Path, precision: Precision, wanted: Wanted) -> Variant:
+        try:
+            status = file.stat()
+        except FileNotFoundError as error:
+            raise NotFoundError(f"{file}: no such file any more") from error
+        shown = file.relative_to(self._root).as_posix() if file.is_relative_to(self._root) else str(file)
+        stamp = (status.st_ino, status.st_size, status.st_mtime_ns)
+        return Variant(located.name, precision, shown, stamp, wanted.input_size, wanted.threads)
+
+
+def _sibling(located: LocatedModel) -> Path | None:
+    """Return the INT8 file beside an FP32 file that nobody published: of a published model the manifest decides."""
+    file = located.fp32.with_name(f"{located.fp32.stem}-int8.onnx")
+    published = located.fp32.with_name(MANIFEST_FILE).is_file()
+    return file if not published and file.is_file() else None
