@@ -1,0 +1,86 @@
+"""The object detector: frames in, detections out, FP32 or INT8, switched while it runs."""
+
+from typing import ClassVar, Literal
+
+from mecha.runtime.loader import ModelLoader
+from mecha.runtime.messages import ControlMessage, DetectionsMessage, FrameMessage
+from mecha.runtime.node import Field, Node, NodeConfig
+from mecha.runtime.slot import DetectorSlot
+from mecha.runtime.variants import Wanted
+
+DETECTIONS = "/vision/object/detections"
+
+
+class DetectorConfig(NodeConfig):
+    """config.json.
+
+    Attributes:
+        model: name of a pulled model.
+        model_path: its FP32 file, from the project's root; wins over `model`. INT8 is what lies beside it.
+        use_int8: true runs INT8, false FP32, "auto" what was measured to be faster on this device.
+        input_size: pixels, for models that take more than one size; null is the model's own.
+        score_threshold: weakest score that is reported; iou_threshold: boxes of one class that overlap more are one.
+        threads: of the session; null leaves one core to the rest.
+        memory_limit_mb: above it only the precision that runs stays loaded; null is no limit.
+        enabled: false detects nothing and takes no time.
+    """
+
+    model: str = Field("arena-n", min_length=1)
+    model_path: str | None = Field(None, min_length=1)
+    use_int8: bool | Literal["auto"] = "auto"
+    input_size: int | None = Field(None, ge=32, le=4096)
+    score_threshold: float = Field(0.25, ge=0, le=1)
+    iou_threshold: float = Field(0.45, ge=0, le=1)
+    max_detections: int = Field(300, ge=1)
+    threads: int | None = Field(None, ge=1, le=256)
+    memory_limit_mb: int | None = Field(1024, ge=64)
+    enabled: bool = True
+
+
+class ObjectDetector(Node[DetectorConfig]):
+    """Detects on the newest frame."""
+
+    config_model = DetectorConfig
+    inputs: ClassVar = {"/camera/rgb": FrameMessage, "/vision/object/control": ControlMessage}
+    outputs: ClassVar = {DETECTIONS: DetectionsMessage}
+
+    def setup(self) -> None:
+        """Load the model; without one the node does not start."""
+        self.said = ControlMessage()
+        self.slot = DetectorSlot(ModelLoader(self.root), log=self.log, on_swap=self.report_swap)
+        self.slot.start(self.wanted())
+
+    def configure(self, previous: DetectorConfig) -> None:
+        """Load what config.json says now, beside the frames."""
+        # What was said over the topic holds until config.json says something else about the same key.
+        changed = {key for key in ("use_int8", "enabled") if getattr(previous, key) != getattr(self.config, key)}
+        self.said = self.said.model_copy(update=dict.fromkeys(changed))
+        self.slot.want(self.wanted())
+
+    def step(self, message: FrameMessage | ControlMessage) -> None:
+        """Detect in a frame, or do as the message says."""
+        if isinstance(message, ControlMessage):
+            self.said = self.said.model_copy(update=message.model_dump(exclude_none=True))
+            self.slot.want(self.wanted())
+        elif self.config.enabled if self.said.enabled is None else self.said.enabled:
+            result = self.slot.run(message.frame_bgr)
+            self.report_inference(result.times.total_ms, result.precision, message.seq)
+            self.publish(DETECTIONS, DetectionsMessage.of(message, result, self.slot.model))
+
+    def close(self) -> None:
+        """Stop loading."""
+        self.slot.close()
+
+    def wanted(self) -> Wanted:
+        """Return what is to run: the config, and over it what was said."""
+        config = self.config
+        return Wanted(
+            model=config.model_path or config.model,
+            use_int8=config.use_int8 if self.said.use_int8 is None else self.said.use_int8,
+            input_size=config.input_size,
+            threads=config.threads,
+            score_threshold=config.score_threshold,
+            iou_threshold=config.iou_threshold,
+            max_detections=config.max_detections,
+            memory_limit_mb=config.memory_limit_mb,
+        )
