@@ -1,0 +1,176 @@
+"""`mecha dev`: all nodes of a project together, until somebody or something ends it."""
+
+import json
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from mecha.errors import INTERRUPTED_EXIT_CODE, NotFoundError
+from mecha.project import Project
+from mecha.runtime.bus.place import BUS_VARIABLE, BusPlace
+from mecha.runtime.config import CONFIG_VARIABLE
+from mecha.runtime.events import SUPERVISED_VARIABLE
+from mecha.runtime.program import node_names, require_node
+from mecha.runtime.run import LOG_VARIABLE
+from mecha.runtime.supervisor import Supervisor
+from mecha.runtime.timing import NodeStats
+
+SOURCE_NODE = "camera"
+"""The node whose source `--source` names."""
+
+
+@dataclass(frozen=True, slots=True)
+class DevOptions:
+    """How to run.
+
+    Attributes:
+        duration_s: end after so many seconds with all nodes ready; None for no end.
+        source: what the camera shows instead of what its config says; a path is relative to the working directory.
+        verbose: every line of the log, as with MECHA_LOG=debug.
+    """
+
+    duration_s: float | None = None
+    source: str | None = None
+    verbose: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DevSummary:
+    """How it went.
+
+    Attributes:
+        nodes: by name.
+        failure: why it ended, when a node failed for good; empty otherwise.
+        exit_code: 0, the one of the node that failed for good, or 130.
+    """
+
+    nodes: Mapping[str, NodeStats]
+    failure: str = ""
+    exit_code: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the last line of `mecha dev --json`."""
+        return {
+            "event": "summary",
+            "nodes": {
+                name: {
+                    "frames": stats.frames,
+                    "dropped": stats.dropped,
+                    "restarts": stats.restarts,
+                    "p50_ms": stats.p50_ms,
+                    "p95_ms": stats.p95_ms,
+                    "rss_mb": stats.rss_mb,
+                }
+                for name, stats in self.nodes.items()
+            },
+        }
+
+
+def run_dev(
+    project: Project,
+    nodes: Sequence[str],
+    options: DevOptions,
+    on_line: Callable[[str], None],
+    on_event: Callable[[dict[str, Any]], None],
+    *,
+    environ: Mapping[str, str] = os.environ,
+) -> DevSummary:
+    """Run nodes until a source has come to its end, the time is over, a node fails for good, or a signal comes.
+
+    SIGINT, SIGTERM and SIGHUP end it in order while it runs in the main thread; a second one ends it at once.
+
+    Args:
+        nodes: their names; none means all of the project.
+        on_line: gets each line of the log, prefixed. Called in this thread, as is on_event.
+        on_event: gets "inference", "swap" and "error" events, as `mecha dev --json` writes them.
+
+    Raises:
+        NotFoundError: the project has no such node, or none at all.
+        BusyError: the project runs already.
+        NetworkError: an endpoint of the settings cannot be used.
+        DiskError: the run-time folder cannot be made.
+    """
+    names = _required_nodes(project, nodes)
+    place = BusPlace(project.root, environ)
+    with place.hosted(project.settings.bus) as (_, endpoint):
+        environs = {name: _environ(project, name, endpoint, options, environ) for name in names}
+        supervisor = Supervisor(
+            project.root,
+            environs,
+            on_line=on_line,
+            on_event=on_event,
+            on_exit=place.forget,
+            duration_s=options.duration_s,
+        )
+        with _signals_to(supervisor.stop) as came:
+            outcome = supervisor.run()
+    exit_code = outcome.exit_code or (INTERRUPTED_EXIT_CODE if signal.SIGINT in came else 0)
+    return DevSummary(outcome.nodes, outcome.failure, exit_code)
+
+
+def _required_nodes(project: Project, nodes: Sequence[str]) -> tuple[str, ...]:
+    if nodes:
+        for name in nodes:
+            require_node(project.nodes_dir, name)
+        return tuple(dict.fromkeys(nodes))
+    names = node_names(project.nodes_dir)
+    if not names:
+        raise NotFoundError(
+            f"no nodes here: {project.nodes_dir} has no folder with a node.py",
+            hint="`mecha init` lays out a project with nodes.",
+        )
+    return names
+
+
+def _environ(
+    project: Project, node: str, endpoint: str, options: DevOptions, environ: Mapping[str, str]
+) -> dict[str, str]:
+    own = {
+        name: value
+        for name, value in environ.items()
+        if name not in {"MECHA_ENV", CONFIG_VARIABLE, SUPERVISED_VARIABLE}
+    }
+    own[BUS_VARIABLE] = endpoint
+    own[SUPERVISED_VARIABLE] = str(os.getpid())
+    if project.environment is not None:
+        own["MECHA_ENV"] = project.environment
+    if options.verbose:
+        own[LOG_VARIABLE] = "debug"
+    if options.source is not None and node == SOURCE_NODE:
+        own[CONFIG_VARIABLE] = json.dumps({"source": _absolute(options.source)})
+    return own
+
+
+def _absolute(source: str) -> str:
+    """Return a source as it must be named from another working directory."""
+    path = Path(source)
+    return str(path.absolute()) if path.exists() or "*" in source else source
+
+
+@contextmanager
+def _signals_to(stop: Callable[[], None]) -> Iterator[list[int]]:
+    """Call `stop` for each signal that asks to end; yields the list of those that came."""
+    came: list[int] = []
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        came.append(number)
+        stop()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield came
+        return
+    names = ("SIGINT", "SIGTERM", "SIGHUP")
+    before = {getattr(signal, name): signal.getsignal(getattr(signal, name)) for name in names if hasattr(signal, name)}
+    for number in before:
+        signal.signal(number, handle)
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,162 @@
+"""One node as a child process: started by exec, read line by line, ended by its id."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from mecha.errors import NodeError
+from mecha.runtime.events import prefixed
+
+_LOG_LINE = re.compile(r"\[[A-Z]+\] ")
+_READ_OUT_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class NodeLine:
+    """A line of the log of a node, with its prefix."""
+
+    process: "NodeProcess"
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeEvent:
+    """An event of a node; see `mecha.runtime.events`."""
+
+    process: "NodeProcess"
+    event: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeExit:
+    """The process has ended and all it wrote was read; a negative code is a signal."""
+
+    process: "NodeProcess"
+    code: int
+
+
+News = NodeLine | NodeEvent | NodeExit
+
+
+class NodeProcess:
+    """Runs a node in its own process group.
+
+    Args:
+        node: its name.
+        root: the project's root.
+        environ: of the process.
+        on_news: called with what it writes and with its end, from other threads.
+
+    Raises:
+        NodeError: the process cannot be started.
+    """
+
+    def __init__(self, node: str, root: Path, environ: Mapping[str, str], on_news: Callable[[News], None]) -> None:
+        self.node = node
+        self._on_news = on_news
+        # -P: the working directory is no place to look for modules of ours.
+        command = [sys.executable, "-P", "-m", "mecha.runtime.run", node, "--project", str(root)]
+        try:
+            self._process = subprocess.Popen(
+                command,
+                env=dict(environ),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                # Ctrl-C in the terminal is for the supervisor, which ends its nodes in order.
+                start_new_session=sys.platform != "win32",
+                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+            )
+        except OSError as error:
+            raise NodeError(f"{node}: cannot be started: {(error.strerror or str(error)).lower()}") from error
+        self._readers = [
+            threading.Thread(target=self._read_events, name=f"{node}-events", daemon=True),
+            threading.Thread(target=self._read_lines, name=f"{node}-log", daemon=True),
+        ]
+        for thread in (*self._readers, threading.Thread(target=self._wait, name=f"{node}-wait", daemon=True)):
+            thread.start()
+
+    @property
+    def pid(self) -> int:
+        """Of the process, and of its group."""
+        return self._process.pid
+
+    def go(self) -> None:
+        """Let messages flow."""
+        with contextlib.suppress(OSError):
+            stream = _stream(self._process.stdin)
+            stream.write(b"go\n")
+            stream.flush()
+
+    def stop(self) -> None:
+        """Ask the node to end."""
+        with contextlib.suppress(OSError):
+            _stream(self._process.stdin).close()
+        if sys.platform != "win32":
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End the node, and what it started, at once."""
+        if self._process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            if sys.platform == "win32":
+                self._process.kill()
+            else:
+                os.killpg(self._process.pid, signal.SIGKILL)
+
+    def _read_events(self) -> None:
+        for line in _stream(self._process.stdout):
+            try:
+                event = json.loads(line)
+            except ValueError:
+                self._on_news(NodeLine(self, prefixed("INFO", self.node, line.decode(errors="replace"))))
+                continue
+            self._on_news(NodeEvent(self, event))
+
+    def _read_lines(self) -> None:
+        for raw in _stream(self._process.stderr):
+            text = raw.decode(errors="replace").rstrip()
+            # What Python, a library or `print` writes has no prefix of ours.
+            line = text if _LOG_LINE.match(text) else prefixed("INFO", self.node, text)
+            self._on_news(NodeLine(self, line))
+
+    def _wait(self) -> None:
+        if hasattr(os, "waitid"):
+            # The group's id is its own as long as its first process has not been waited for.
+            os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+        code = self._process.wait()
+        for thread in self._readers:
+            thread.join(_READ_OUT_S)
+        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
+            with contextlib.suppress(OSError):
+                _stream(stream).close()
+        self._on_news(NodeExit(self, code))
+
+
+def exit_words(code: int) -> str:
+    """Return how a process ended: `exit code 9`, `signal SIGKILL`."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"signal {signal.Signals(-code).name}"
+    except ValueError:
+        return f"signal {-code}"
+
+
+def _stream(stream: IO[bytes] | None) -> IO[bytes]:
+    if stream is None:
+        raise RuntimeError("all three streams of a node are pipes")
+    return stream
