@@ -16,6 +16,7 @@ from mecha.project import Project
 from mecha.runtime.bus.place import BUS_VARIABLE, BusPlace
 from mecha.runtime.config import CONFIG_VARIABLE
 from mecha.runtime.events import SUPERVISED_VARIABLE
+from mecha.runtime.lifeline import STOP_DEADLINE_S
 from mecha.runtime.program import node_names, require_node
 from mecha.runtime.run import LOG_VARIABLE
 from mecha.runtime.supervisor import Supervisor
@@ -33,11 +34,13 @@ class DevOptions:
         duration_s: end after so many seconds with all nodes ready; None for no end.
         source: what the camera shows instead of what its config says; a path is relative to the working directory.
         verbose: every line of the log, as with MECHA_LOG=debug.
+        stop_deadline_s: how long a node may take to end before it is killed.
     """
 
     duration_s: float | None = None
     source: str | None = None
     verbose: bool = False
+    stop_deadline_s: float = STOP_DEADLINE_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +110,7 @@ def run_dev(
             on_event=on_event,
             on_exit=place.forget,
             duration_s=options.duration_s,
+            stop_deadline_s=options.stop_deadline_s,
         )
         with _signals_to(supervisor.stop) as came:
             outcome = supervisor.run()

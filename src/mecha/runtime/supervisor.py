@@ -69,6 +69,7 @@ class Supervisor:
         on_event: gets their "inference", "swap" and "error" events.
         on_exit: gets the pid of each process that has ended.
         duration_s: end after so many seconds of messages; None for no end.
+        stop_deadline_s: how long a node may take to end before it is killed.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Supervisor:
         on_event: Callable[[dict[str, Any]], None],
         on_exit: Callable[[int], None] = lambda pid: None,  # noqa: ARG005 - nobody asks
         duration_s: float | None = None,
+        stop_deadline_s: float = STOP_DEADLINE_S,
     ) -> None:
         self._root = root
         self._nodes = {name: _Node(name, environ) for name, environ in environs.items()}
@@ -87,6 +89,7 @@ class Supervisor:
         self._on_event = on_event
         self._on_exit = on_exit
         self._duration_s = duration_s
+        self._stop_deadline_s = stop_deadline_s
         # Reentrant, so that a signal handler may put something into it.
         self._news: SimpleQueue[News | None] = SimpleQueue()
         self._stops = 0
@@ -241,7 +244,7 @@ class Supervisor:
                 node.restart_at_s = None
                 if node.process is not None:
                     node.process.stop()
-            deadline_s = time.monotonic() + STOP_DEADLINE_S
+            deadline_s = time.monotonic() + self._stop_deadline_s
             while any(node.process is not None for node in running):
                 if time.monotonic() > deadline_s or self._stops > 2:  # noqa: PLR2004 - ours, theirs, theirs again
                     self._kill(running)

@@ -1,0 +1,448 @@
+"""Nodes as real processes under their supervisor."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from mecha.errors import BusyError, NotFoundError
+from mecha.project import find_project
+from mecha.runtime.bus.place import BusPlace
+from mecha.runtime.dev import DevOptions, DevSummary, run_dev
+from mecha.runtime.process import exit_words
+from mecha.runtime.restart import LIMIT, RestartPolicy
+from mecha.runtime.supervisor import stop_order
+from tests.runtime.projects import COUNTER, TICKER, add_node, configure, make_project
+from tests.runtime.waiting import wait_for
+
+STUBBORN = """
+    import signal, time
+    from mecha.runtime.messages import FrameMessage
+    from mecha.runtime.node import Node
+
+    class Stubborn(Node):
+        inputs = {"/camera/rgb": FrameMessage}
+
+        def setup(self) -> None:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+        def step(self, message: FrameMessage) -> None:
+            self.log.info("hanging")
+            while True:
+                time.sleep(1)
+"""
+
+CRASHER = """
+    import os
+    from mecha.runtime.messages import FrameMessage
+    from mecha.runtime.node import Node
+
+    class Crasher(Node):
+        inputs = {"/camera/rgb": FrameMessage}
+
+        def step(self, message: FrameMessage) -> None:
+            flag = self.root / "crashed"
+            if not flag.exists():
+                flag.touch()
+                print("about to crash")
+                raise ValueError("once")
+            self.log.info("recovered")
+"""
+
+
+class Run:
+    """What a run said."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.lines: list[str] = []
+        self.events: list[dict[str, Any]] = []
+
+    def go(self, *nodes: str, **options: Any) -> DevSummary:
+        project = find_project(self.root, os.environ)
+        return run_dev(project, nodes, DevOptions(**options), self.lines.append, self.events.append)
+
+
+class Background:
+    """`mecha dev` without its command line, as a process."""
+
+    PROGRAM = """
+import json, os, sys
+from pathlib import Path
+from mecha.project import find_project
+from mecha.runtime.dev import DevOptions, run_dev
+say = lambda text: print(text, flush=True)
+summary = run_dev(find_project(Path(sys.argv[1]), os.environ), (), DevOptions(), say, lambda event: None)
+say(json.dumps(summary.to_json()))
+sys.exit(summary.exit_code)
+"""
+
+    def __init__(self, root: Path) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", self.PROGRAM, str(root)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self.lines: list[str] = []
+        self.reader = threading.Thread(target=self._read)
+        self.reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        self.lines.extend(line.rstrip() for line in self.process.stdout)
+
+    def said(self, text: str) -> bool:
+        return any(text in line for line in self.lines)
+
+    def children(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(10)
+        self.reader.join(10)
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+
+
+@pytest.fixture
+def background() -> Iterator[Callable[[Path], Background]]:
+    started: list[Background] = []
+
+    def start(root: Path) -> Background:
+        started.append(Background(root))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.close()
+
+
+def test_every_frame_of_a_source_is_worked_on_and_the_run_ends_with_it(tmp_path: Path) -> None:
+    root = make_project(tmp_path, ticker=TICKER, counter=COUNTER)
+    configure(root, "ticker", frames=60, pause_s=0.02)
+    run = Run(root)
+
+    summary = run.go()
+
+    assert (summary.exit_code, summary.failure) == (0, "")
+    assert {name: (stats.frames, stats.dropped, stats.restarts) for name, stats in summary.nodes.items()} == {
+        "ticker": (60, 0, 0),
+        "counter": (60, 0, 0),
+    }
+    assert "[INFO] counter: saw 60 frames, the last was [59]" in run.lines
+    assert [event["frame"] for event in run.events] == list(range(60))
+    assert {event["event"] for event in run.events} == {"inference"}
+    counter = summary.to_json()["nodes"]["counter"]
+    assert (counter["p50_ms"], counter["p95_ms"]) == (1.0, 1.0)
+    assert counter["rss_mb"] > 10
+
+
+def test_a_run_ends_when_its_time_is_over(tmp_path: Path) -> None:
+    root = make_project(tmp_path, ticker=TICKER, counter=COUNTER)
+    run = Run(root)
+
+    summary = run.go(duration_s=0.3)
+
+    assert summary.exit_code == 0
+    assert summary.nodes["counter"].frames > 5
+    assert run.lines[-1].startswith("[INFO] counter: saw ")
+
+
+def test_only_the_nodes_that_are_named_run(tmp_path: Path) -> None:
+    root = make_project(tmp_path, ticker=TICKER, counter=COUNTER)
+    configure(root, "ticker", frames=3)
+
+    summary = Run(root).go("ticker")
+
+    assert list(summary.nodes) == ["ticker"]
+
+
+def test_a_node_that_raises_is_started_again_and_the_others_go_on(tmp_path: Path) -> None:
+    root = make_project(tmp_path, ticker=TICKER, crasher=CRASHER, counter=COUNTER)
+    configure(root, "ticker", frames=400, pause_s=0.01)
+    run = Run(root)
+
+    summary = run.go()
+
+    assert summary.exit_code == 0
+    assert summary.nodes["crasher"].restarts == 1
+    assert summary.nodes["crasher"].frames > 1
+    assert (summary.nodes["counter"].frames, summary.nodes["counter"].dropped) == (400, 0)
+    program = root / "nodes/crasher/node.py"
+    assert f"[ERROR] crasher: ValueError: once ({program}:14)" in run.lines
+    assert "[INFO] crasher: about to crash" in run.lines
+    assert "[ERROR] crasher: ended with exit code 9; it is started again in 0.5 s" in run.lines
+    assert [event["message"] for event in run.events if event["event"] == "error"] == [
+        f"ValueError: once ({program}:14)",
+        "ended with exit code 9; it is started again in 0.5 s",
+    ]
+    assert "[INFO] crasher: recovered" in run.lines
+
+
+@pytest.mark.parametrize(
+    ("program", "config", "code", "failure"),
+    [
+        (COUNTER, '{"modle": 1}', 3, "configs/common/nodes/broken/config.json:1: modle: unknown key"),
+        (
+            """
+            from mecha.errors import NotFoundError
+            from mecha.runtime.node import Node
+
+            class Broken(Node):
+                def setup(self) -> None:
+                    raise NotFoundError('model "yolov8n" is not pulled', hint="`mecha models pull yolov8n` pulls it.")
+            """,
+            "{}",
+            4,
+            'model "yolov8n" is not pulled',
+        ),
+    ],
+)
+def test_a_node_that_cannot_start_ends_the_run_with_its_reason(
+    tmp_path: Path, program: str, config: str, code: int, failure: str
+) -> None:
+    root = make_project(tmp_path, ticker=TICKER, broken=program)
+    configure(root, "broken").write_text(config)
+    run = Run(root)
+
+    summary = run.go()
+
+    assert summary.exit_code == code
+    assert summary.failure.startswith(f"broken: {failure}")
+    assert "[ERROR] broken: is not started again, and the others end too" in run.lines
+    assert summary.nodes["broken"].restarts == 0
+
+
+def test_a_node_that_does_not_end_is_killed(tmp_path: Path) -> None:
+    root = make_project(tmp_path, ticker=TICKER, stubborn=STUBBORN)
+    run = Run(root)
+
+    summary = run.go(duration_s=0.3, stop_deadline_s=0.3)
+
+    assert summary.exit_code == 0
+    assert any(line.startswith("[ERROR] stubborn: does not end, and is killed (") for line in run.lines)
+    assert not [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_a_source_on_the_command_line_beats_the_config(tmp_path: Path) -> None:
+    camera = TICKER.replace("frames: int | None = None", 'source: str = "config"\n        frames: int = 1').replace(
+        '"ticking"', "self.config.source"
+    )
+    root = make_project(tmp_path / "project", camera=camera)
+    (tmp_path / "video.mp4").touch()
+    run = Run(root)
+
+    here = Path.cwd()
+    os.chdir(tmp_path)
+    try:
+        run.go(source="video.mp4")
+    finally:
+        os.chdir(here)
+
+    assert f"[INFO] camera: {tmp_path}/video.mp4" in run.lines
+
+
+def test_the_environment_is_laid_over_common(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = make_project(tmp_path, ticker=TICKER)
+    configure(root, "ticker", frames=1)
+    configure(root, "ticker", environment="robot", frames=4)
+    project = find_project(root, os.environ, "robot")
+
+    summary = run_dev(project, (), DevOptions(), lambda line: None, lambda event: None)
+
+    assert summary.nodes["ticker"].frames == 4
+
+
+def test_unknown_nodes_and_no_nodes_are_told(tmp_path: Path) -> None:
+    root = make_project(tmp_path, ticker=TICKER)
+    with pytest.raises(NotFoundError) as unknown:
+        Run(root).go("tikcer")
+    with pytest.raises(NotFoundError) as none:
+        Run(make_project(tmp_path / "empty")).go()
+
+    assert 'did you mean "ticker"?' in str(unknown.value)
+    assert str(none.value) == f"no nodes here: {tmp_path}/empty/nodes has no folder with a node.py"
+    assert none.value.hint == "`mecha init` lays out a project with nodes."
+
+
+def test_a_project_runs_once(tmp_path: Path) -> None:
+    root = make_project(tmp_path, ticker=TICKER)
+    project = find_project(root, os.environ)
+
+    with BusPlace(root, os.environ).hosted(project.settings.bus), pytest.raises(BusyError):
+        Run(root).go()
+
+
+# As a process of its own
+
+
+def test_a_signal_ends_the_run_in_order_and_leaves_nothing(
+    tmp_path: Path, background: Callable[[Path], Background]
+) -> None:
+    root = make_project(tmp_path, ticker=TICKER, counter=COUNTER)
+    dev = background(root)
+    wait_for(lambda: dev.said("Inference"), timeout_s=30)
+    children = dev.children()
+    assert len(children) == 2
+
+    dev.process.send_signal(signal.SIGINT)
+
+    assert dev.process.wait(20) == 130
+    assert not any(child.is_running() for child in children)
+    dev.reader.join(10)
+    nodes = json.loads(dev.lines[-1])["nodes"]
+    assert nodes["counter"]["frames"] == nodes["ticker"]["frames"]
+    assert nodes["counter"]["dropped"] == 0
+
+
+def test_nothing_outlives_a_supervisor_that_was_killed(
+    tmp_path: Path, background: Callable[[Path], Background]
+) -> None:
+    root = make_project(tmp_path, ticker=TICKER, counter=COUNTER, stubborn=STUBBORN)
+    dev = background(root)
+    wait_for(lambda: dev.said("hanging") and dev.said("Inference"), timeout_s=30)
+    children = dev.children()
+    assert len(children) == 3
+
+    dev.process.kill()
+
+    wait_for(lambda: not any(child.is_running() for child in children), timeout_s=10)
+    dev.process.wait(10)
+    again = background(root)
+    wait_for(lambda: again.said("Inference"), timeout_s=30)
+
+
+def test_a_node_that_was_killed_is_started_again(tmp_path: Path, background: Callable[[Path], Background]) -> None:
+    root = make_project(tmp_path, ticker=TICKER, counter=COUNTER)
+    dev = background(root)
+    wait_for(lambda: dev.said("Inference"), timeout_s=30)
+    victim = next(child for child in dev.children() if "counter" in child.cmdline())
+
+    victim.kill()
+
+    wait_for(lambda: dev.said("[ERROR] counter: ended with signal SIGKILL; it is started again"), timeout_s=20)
+    before = len(dev.lines)
+    wait_for(lambda: any("counter: Inference" in line for line in dev.lines[before:]), timeout_s=20)
+    dev.process.terminate()
+    assert dev.process.wait(20) == 0
+    dev.reader.join(10)
+    assert json.loads(dev.lines[-1])["nodes"]["counter"]["restarts"] == 1
+
+
+def test_a_node_by_hand_joins_the_run(tmp_path: Path, background: Callable[[Path], Background]) -> None:
+    root = make_project(tmp_path, ticker=TICKER, counter=COUNTER)
+    configure(root, "ticker", frames=1)
+    add_node(
+        root,
+        "once",
+        """
+        from mecha.runtime.messages import JsonMessage
+        from mecha.runtime.node import Node
+
+        class Once(Node):
+            inputs = {"/count": JsonMessage}
+
+            def step(self, message: JsonMessage) -> None:
+                self.log.info("heard")
+                self.finish()
+        """,
+    )
+    configure(root, "ticker", frames=None)
+    place = BusPlace(root, os.environ)
+    (root / "nodes/once").rename(root / "once-for-later")
+    dev = background(root)
+    wait_for(lambda: dev.said("Inference"), timeout_s=30)
+    (root / "once-for-later").rename(root / "nodes/once")
+
+    by_hand = subprocess.run(
+        [sys.executable, "-m", "mecha.runtime.run", "once", "--project", str(root)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+    assert (by_hand.returncode, by_hand.stdout) == (0, "")
+    assert "[INFO] once: heard" in by_hand.stderr
+    member = place.join(place.live_endpoint() or "")
+    heard: list[bytes] = []
+    member.subscribe("/count", lambda sample: heard.append(sample.payload))
+    wait_for(lambda: heard)
+    member.close()
+
+
+def test_two_nodes_by_hand_find_each_other(tmp_path: Path) -> None:
+    root = make_project(tmp_path, ticker=TICKER, counter=COUNTER)
+    configure(root, "ticker", frames=None)
+
+    def start(node: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "mecha.runtime.run", node, "--project", str(root)]
+        return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+
+    with start("ticker") as ticker:
+        wait_for(lambda: BusPlace(root, os.environ).live_endpoint(), timeout_s=30)
+        with start("counter") as counter:
+            assert counter.stderr is not None
+            assert "Inference" in counter.stderr.readline()
+            counter.terminate()
+            counter.stderr.read()
+        ticker.send_signal(signal.SIGINT)
+        assert ticker.stderr is not None
+        ticker.stderr.read()
+
+    assert (counter.returncode, ticker.returncode) == (0, 130)
+
+
+# What needs no process
+
+
+def test_a_failed_node_is_started_again_later_and_later_and_then_no_more() -> None:
+    policy = RestartPolicy()
+
+    delays = [policy.delay_s(9, float(second), was_ready=True) for second in range(LIMIT + 1)]
+
+    assert delays == [0.5, 1.0, 2.0, 4.0, 8.0, None]
+    assert policy.delay_s(-9, 200.0, was_ready=True) == 0.5
+
+
+@pytest.mark.parametrize("code", [2, 3, 4, 6])
+def test_what_will_not_go_away_by_itself_is_not_tried_again_unless_it_ran_before(code: int) -> None:
+    assert RestartPolicy().delay_s(code, 0.0, was_ready=False) is None
+    assert RestartPolicy().delay_s(code, 0.0, was_ready=True) == 0.5
+
+
+def test_nodes_are_stopped_after_those_they_read_from() -> None:
+    topics = {
+        "tracker": (["/detections"], ["/tracks"]),
+        "camera": ([], ["/rgb"]),
+        "detector": (["/rgb", "/control"], ["/detections"]),
+        "recorder": (["/rgb", "/tracks"], []),
+        "never-ready": ([], []),
+    }
+
+    assert stop_order(topics) == (("camera", "never-ready"), ("detector",), ("tracker",), ("recorder",))
+
+
+def test_nodes_in_a_circle_are_stopped_together() -> None:
+    topics = {"a": (["/b"], ["/a"]), "b": (["/a"], ["/b"]), "own": (["/own"], ["/own"])}
+
+    assert stop_order(topics) == (("own",), ("a", "b"))
+
+
+@pytest.mark.parametrize(
+    ("code", "words"), [(9, "exit code 9"), (-9, "signal SIGKILL"), (-200, "signal 200"), (0, "exit code 0")]
+)
+def test_an_end_is_told_in_words(code: int, words: str) -> None:
+    assert exit_words(code) == words
