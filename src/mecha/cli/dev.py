@@ -1,0 +1,86 @@
+"""`mecha dev`: the project's nodes, until Ctrl-C."""
+
+import re
+from typing import Annotated, Any
+
+import typer
+
+from mecha.cli.context import echo_json, required_project
+from mecha.errors import UsageError
+
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
+
+_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+@app.command()
+def dev(
+    nodes: Annotated[
+        list[str] | None, typer.Argument(metavar="[NODE]...", help="Nodes to run; all by default.")
+    ] = None,
+    environment: Annotated[str | None, typer.Option("--env", metavar="E", help="Environment laid over common.")] = None,
+    duration: Annotated[
+        str | None, typer.Option("--duration", metavar="TIME", help="Stop after 30s, 5m, 1h; never by default.")
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option("--source", metavar="S", help="What the camera shows, in place of its config.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Write JSON lines for programs; the log to stderr.")] = False,
+) -> None:
+    """Run nodes with inference timing logs; a changed config.json is followed while they run."""
+    import os
+
+    from mecha.runtime.dev import DevOptions, run_dev
+
+    options = DevOptions(
+        duration_s=parse_duration(duration) if duration else None,
+        source=source,
+        verbose=os.environ.get("MECHA_LOG", "").lower() == "debug",
+    )
+
+    def take(event: dict[str, Any]) -> None:
+        if as_json:
+            echo_json(event)
+
+    summary = run_dev(
+        required_project(environment),
+        tuple(nodes or ()),
+        options,
+        on_line=lambda line: typer.echo(line, err=as_json),
+        on_event=take,
+    )
+    if as_json:
+        echo_json(summary.to_json())
+    else:
+        for line in summary_lines(summary.to_json()["nodes"]):
+            typer.echo(line)
+    if summary.failure:
+        typer.echo(f"error: {summary.failure}", err=True)
+    raise typer.Exit(summary.exit_code)
+
+
+def summary_lines(nodes: dict[str, dict[str, Any]]) -> list[str]:
+    """Return the lines that a run ends with."""
+    lines = [f"{'NODE':<20}{'FRAMES':>8}{'DROPPED':>9}{'RESTARTS':>10}{'P50':>10}{'P95':>10}{'MEMORY':>10}"]
+    for name, stats in nodes.items():
+        times = "".join(f"{'-':>10}" if value is None else f"{value:>7.1f} ms" for value in _times(stats))
+        memory = "-" if stats["rss_mb"] is None else f"{stats['rss_mb']:.0f} MB"
+        lines.append(f"{name:<20}{stats['frames']:>8}{stats['dropped']:>9}{stats['restarts']:>10}{times}{memory:>10}")
+    return lines
+
+
+def _times(stats: dict[str, Any]) -> tuple[float | None, float | None]:
+    return stats["p50_ms"], stats["p95_ms"]
+
+
+def parse_duration(text: str) -> float:
+    """Return seconds of "30s", "5m", "1h" or "30".
+
+    Raises:
+        UsageError: it is no duration.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
+    seconds = float(match[1]) * _UNITS[match[2]] if match else 0.0
+    if seconds <= 0:
+        raise UsageError(f'--duration: got "{text}"; expected a time such as 30s, 5m or 1h')
+    return seconds
