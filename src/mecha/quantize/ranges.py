@@ -77,7 +77,7 @@ def percentile_range(counts: NDArray[np.int64], low: float, high: float, *, perc
     if not total:
         return Range(low, high)
     width = (high - low) / len(counts)
-    clipped = total * (1 - percentile / 100)
+    clipped = total * (100 - percentile) / 100
     below, above = np.cumsum(counts), np.cumsum(counts[::-1])
     first = int(np.searchsorted(below, clipped, side="right"))
     last = len(counts) - int(np.searchsorted(above, clipped, side="right"))
