@@ -58,7 +58,7 @@ class Camera(Node[CameraConfig]):
             return
         captured = self.source.read()
         if captured is None:
-            self.log.info("%s ended after %d frames", self.source.name, self.seq)
+            self.log.info("%s has ended; frames: %d", self.source.name, self.seq)
             self.finish()
         elif self.thinning.keep(time.monotonic()):
             self.publish(FRAMES, FrameMessage(captured.frame_bgr, self.seq, captured.captured_at, captured.source))
