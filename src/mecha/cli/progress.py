@@ -32,7 +32,7 @@ def shown_progress(*, as_json: bool = False) -> Iterator[Progress]:
         with _bar() as callback:
             yield callback
     else:
-        yield _PlainLines()
+        yield PlainLines()
 
 
 def _json_line(stage: str, completed: int, total: int | None) -> None:
@@ -52,7 +52,7 @@ def _paced(write: Progress, every_s: float) -> Progress:
     return call
 
 
-class _PlainLines:
+class PlainLines:
     """One line a stage and one each few seconds while it lasts, with rate and time left."""
 
     def __init__(self, write: Callable[[str], None] = lambda line: typer.echo(line, err=True)) -> None:
@@ -61,6 +61,7 @@ class _PlainLines:
         self._started: dict[str, tuple[float, int]] = {}
 
     def __call__(self, stage: str, completed: int, total: int | None) -> None:
+        """Take one report."""
         self._started.setdefault(stage, (time.monotonic(), completed))
         self._paced(stage, completed, total)
 

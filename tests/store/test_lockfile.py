@@ -1,0 +1,53 @@
+"""mecha.lock: what a moving revision meant."""
+
+from pathlib import Path
+
+import pytest
+
+from mecha.errors import ConfigError
+from mecha.store.lockfile import LockedFile, LockFile
+
+ITEM = LockedFile(
+    repo="a/b", filename="m.onnx", requested="main", revision="c" * 40, etag="e", sha256="0" * 64, size_bytes=7
+)
+
+
+def test_a_missing_file_locks_nothing(tmp_path: Path) -> None:
+    assert LockFile(tmp_path / "mecha.lock").entries() == ()
+
+
+def test_what_is_put_is_found_again_and_written_once(tmp_path: Path) -> None:
+    file = tmp_path / "mecha.lock"
+    lock = LockFile(file)
+    lock.put(ITEM)
+    state = file.stat().st_mtime_ns
+    lock.put(ITEM)
+    assert file.stat().st_mtime_ns == state
+    assert lock.find("a/b", "m.onnx", requested="main") == ITEM
+    assert lock.find("a/b", "m.onnx", requested="v1") is None
+
+
+def test_an_entry_is_replaced_and_the_others_stay(tmp_path: Path) -> None:
+    lock = LockFile(tmp_path / "mecha.lock")
+    other = ITEM.model_copy(update={"filename": "n.onnx"})
+    newer = ITEM.model_copy(update={"sha256": "1" * 64})
+    for item in (ITEM, other, newer):
+        lock.put(item)
+    assert lock.entries() == (newer, other)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("files = 3 3", "mecha.lock:1: not TOML: "),
+        ('[[files]]\nrepo = "a/b"\n', "mecha.lock: files.filename: Field required"),
+    ],
+    ids=["no TOML", "a key is missing"],
+)
+def test_a_broken_file_is_said_with_what_to_do(text: str, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "mecha.lock"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        LockFile(file).entries()
+    assert str(caught.value).startswith(message)
+    assert caught.value.hint == "restore it from version control, or delete it and pull again"
