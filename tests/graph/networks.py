@@ -215,8 +215,12 @@ def yolov5_network(*, classes: int = 3, dynamic_names: bool = True) -> onnx.Mode
     return net.model({output: (1, 3 * (64 + 16), width)}, metadata=metadata)
 
 
-def yolox_network(*, classes: int = 3, activation: Activation = "silu") -> onnx.ModelProto:
-    """A raw head with boxes, objectness and classes side by side: [1, anchors, 5 + classes]. The stem is a Focus."""
+def yolox_network(*, classes: int = 3, activation: Activation = "silu", decoded: bool = False) -> onnx.ModelProto:
+    """A raw head with boxes, objectness and classes side by side: [1, anchors, 5 + classes]. The stem is a Focus.
+
+    Args:
+        decoded: boxes leave in pixels, as some exports have it.
+    """
     net = Network(activation=activation)
     corners = []
     for row, column in ((0, 0), (1, 0), (0, 1), (1, 1)):
@@ -239,12 +243,27 @@ def yolox_network(*, classes: int = 3, activation: Activation = "silu") -> onnx.
         x = net.add("Concat", *parts, axis=1)
         levels.append(net.add("Reshape", x, net.const([0, 5 + classes, -1], np.int64)))
     output = net.add("Transpose", net.add("Concat", *levels, axis=2), perm=[0, 2, 1])
+    if decoded:
+        centre, extent, rest = net.split(output, (2, 2, 1 + classes), axis=2)
+        output = net.add("Concat", net.add("Mul", centre, net.const(8.0)), net.add("Exp", extent), rest, axis=2)
     return net.model({output: (1, 64 + 16, 5 + classes)})
 
 
-def nanodet_network(*, classes: int = 3, bins: int = 8) -> onnx.ModelProto:
-    """One Conv a level for class scores and box distributions: [1, anchors, classes + 4 * bins]."""
+def nanodet_network(*, classes: int = 3, bins: int = 8, by_level: bool = False) -> onnx.ModelProto:
+    """One Conv a level for class scores and box distributions: [1, anchors, classes + 4 * bins].
+
+    Args:
+        by_level: an output for the scores of each level, then one for the distributions of each, as older exports have.
+    """
     net = Network()
+    if by_level:
+        maps = list(zip(pyramid(net), STRIDES, strict=True))
+        shapes: dict[str, Sequence[int | str] | None] = {}
+        for width in (classes, 4 * bins):
+            for feature, stride in maps:
+                flat = net.add("Reshape", net.conv(feature, 32, width), net.const([1, width, -1], np.int64))
+                shapes[net.add("Transpose", flat, perm=[0, 2, 1])] = (1, (64 // stride) ** 2, width)
+        return net.model(shapes)
     levels = []
     for feature in pyramid(net):
         x = net.conv(feature, 32, classes + 4 * bins)

@@ -9,9 +9,11 @@ from mecha.errors import ConfigError, QuantizationError
 from mecha.graph.cpu import features_from
 from mecha.graph.cut import cut_at, find_tail, find_yolov8_head
 from mecha.graph.reading import load_model
+from mecha.progress import silent
 from mecha.quantize.fusion import float_convs, optimized_kinds, requantized_convs
-from mecha.quantize.qdq import Storage, stored_convs
-from mecha.quantize.static import StaticOptions, build_static, storage_for
+from mecha.quantize.plan import make_plan
+from mecha.quantize.qdq import Storage, stored_convs, write_pairs
+from mecha.quantize.static import StaticOptions, build_static, calibrated_ranges, storage_for
 from tests.graph import networks
 from tests.graph.networks import Activation, image, run
 from tests.quantize.frames_of_noise import PatchFrames, spec_of
@@ -151,6 +153,16 @@ def test_constant_operands_are_stored_as_integers(tmp_path: Path) -> None:
 )
 def test_integers_are_laid_out_for_the_cpu(machine: str, flags: list[str], expected: Storage) -> None:
     assert storage_for(features_from(machine, flags), "uniform") == expected
+
+
+@pytest.mark.parametrize("activation", ["silu", "relu"])
+@pytest.mark.parametrize("storage", [Storage("uint8", 7), Storage("int8", 8), Storage("int8", 8, "symmetric")])
+def test_the_layouts_of_other_cpus_are_right_on_this_one(activation: Activation, storage: Storage) -> None:
+    model = networks.yolov8_network(activation=activation)
+    plan = make_plan(model, absorb=storage.scheme == "uniform")
+    ranges = calibrated_ranges(model, plan, PatchFrames(), spec_of(), method="minmax", progress=silent, threads=1)
+    int8 = write_pairs(model, plan, ranges, storage)
+    assert error_at_the_tail(model, int8) < 0.02
 
 
 def test_a_model_that_is_quantized_already_is_refused(tmp_path: Path) -> None:
