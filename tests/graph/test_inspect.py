@@ -1,4 +1,3 @@
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -163,6 +162,4 @@ def test_weights_are_not_decoded_to_inspect_a_model(tmp_path: Path) -> None:
     model.graph.initializer.append(big)
     path = tmp_path / "model.onnx"
     path.write_bytes(model.SerializeToString())
-    started = time.monotonic()
     assert inspect_model(path).family == "yolov8"
-    assert time.monotonic() - started < 60  # a hang, not a speed
