@@ -416,6 +416,20 @@ def test_beside_a_file_that_nobody_published_lies_its_int8(tmp_path: Path, int8_
     assert [variant.precision for variant in loader.choose(Wanted("mine/blobs.onnx")).variants] == ["FP32"]
 
 
+def test_a_file_that_is_written_again_is_another_choice(tmp_path: Path) -> None:
+    file = tmp_path / "blobs.onnx"
+    file.write_bytes(blob_detector())
+    loader = ModelLoader(tmp_path)
+    first = loader.choose(Wanted("blobs.onnx"))
+    assert loader.choose(Wanted("blobs.onnx")) == first
+
+    (tmp_path / "new").write_bytes(blob_detector(size=32))
+    (tmp_path / "new").replace(file)
+
+    assert loader.choose(Wanted("blobs.onnx")) != first
+    assert loader.load(loader.choose(Wanted("blobs.onnx")).variants[0]).run(FRAME).precision == "FP32"
+
+
 def real_slot(root: Path, swaps: list[Swap]) -> DetectorSlot:
     return DetectorSlot(ModelLoader(root), log=logging.getLogger("slot"), on_swap=swaps.append, look_period_s=0.1)
 

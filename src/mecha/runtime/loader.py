@@ -10,7 +10,7 @@ from mecha.detect.detector import Detector, Precision
 from mecha.detect.locate import LocatedModel, locate
 from mecha.errors import NotFoundError
 from mecha.runtime.variants import Choice, FrameDetector, Variant, Wanted
-from mecha.store.models import INT8_FILE, MANIFEST_FILE, MODEL_FILE
+from mecha.store.models import INT8_FILE, MANIFEST_FILE, MODEL_FILE, SPEC_FILE
 
 
 class ModelLoader:
@@ -25,6 +25,7 @@ class ModelLoader:
         self._root = root
         self._environ = environ
         self._located: dict[str, LocatedModel] = {}
+        self._parsed: tuple[tuple[object, ...], LocatedModel] | None = None
 
     def choose(self, wanted: Wanted) -> Choice:
         """Return what to run; see `Loader.choose`.
@@ -33,7 +34,7 @@ class ModelLoader:
             NotFoundError: there is no such model; the hint says how to pull it.
             MechaError: the model cannot be used.
         """
-        located = locate(self._model(wanted.model), cwd=self._root, environ=self._environ)
+        located = self._locate(self._model(wanted.model))
         self._located[located.name] = located
         int8 = located.int8 or _sibling(located)
         fp32 = self._variant(located, located.fp32, "INT8" if located.quantized else "FP32", wanted)
@@ -65,18 +66,38 @@ class ModelLoader:
         is_path = "/" in text or os.sep in text
         return folder.name if is_path and folder.parent == self._root / "models" else text
 
+    def _locate(self, model: str) -> LocatedModel:
+        """Find a model; a file that nobody published is parsed for it, and again only when it has changed."""
+        file = self._root / model
+        seen = (model, _stamp(file), _stamp(file.with_name(SPEC_FILE))) if file.is_file() else None
+        if seen is not None and self._parsed is not None and self._parsed[0] == seen:
+            return self._parsed[1]
+        located = locate(model, cwd=self._root, environ=self._environ)
+        self._parsed = None if seen is None or _is_published(located) else (seen, located)
+        return located
+
     def _variant(self, located: LocatedModel, file: Path, precision: Precision, wanted: Wanted) -> Variant:
-        try:
-            status = file.stat()
-        except FileNotFoundError as error:
-            raise NotFoundError(f"{file}: no such file any more") from error
+        stamp = _stamp(file)
+        if not stamp:
+            raise NotFoundError(f"{file}: no such file any more")
         shown = file.relative_to(self._root).as_posix() if file.is_relative_to(self._root) else str(file)
-        stamp = (status.st_ino, status.st_size, status.st_mtime_ns)
         return Variant(located.name, precision, shown, stamp, wanted.input_size, wanted.threads)
 
 
 def _sibling(located: LocatedModel) -> Path | None:
     """Return the INT8 file beside an FP32 file that nobody published: of a published model the manifest decides."""
     file = located.fp32.with_name(f"{located.fp32.stem}-int8.onnx")
-    published = located.fp32.with_name(MANIFEST_FILE).is_file()
-    return file if not published and file.is_file() else None
+    return file if not _is_published(located) and file.is_file() else None
+
+
+def _is_published(located: LocatedModel) -> bool:
+    return located.fp32.with_name(MANIFEST_FILE).is_file()
+
+
+def _stamp(file: Path) -> tuple[int, ...]:
+    """Return what changes when a file is written again, nothing of a file that is not there."""
+    try:
+        status = file.stat()
+    except OSError:
+        return ()
+    return status.st_ino, status.st_size, status.st_mtime_ns
