@@ -14,7 +14,7 @@ from mecha.project import BusSettings
 from mecha.runtime.bus import Bus, Sample, checked_topic
 from mecha.runtime.bus.inbox import Inbox
 from mecha.runtime.bus.local import LocalBus
-from mecha.runtime.bus.memory import pool_bytes
+from mecha.runtime.bus.memory import may_lock_all, pool_bytes
 from mecha.runtime.bus.place import BusPlace
 from mecha.runtime.bus.zenoh import ZenohBus
 from tests.runtime.waiting import wait_for
@@ -382,3 +382,17 @@ def test_the_pool_of_shared_memory_fits_what_the_system_gives(
     lockable: int | None, free: int | None, expected: int
 ) -> None:
     assert pool_bytes(lockable, free) == expected
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        ("Name:\tpython\nCapEff:\t000001ffffffffff\nCapBnd:\t0\n", True),
+        ("Name:\tpython\nCapEff:\t00000000a80425fb\n", False),
+        ("CapEff:\t0000000000004000\n", True),
+        ("CapEff:\t0000000000000000\nCapBnd:\t000001ffffffffff\n", False),
+        ("", False),
+    ],
+)
+def test_root_in_a_container_has_a_limit_too(status: str, expected: bool) -> None:
+    assert may_lock_all(status) is expected

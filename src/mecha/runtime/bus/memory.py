@@ -1,6 +1,7 @@
 """How much shared memory the bus may ask for: the system refuses all of it when it is a byte too much."""
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -39,10 +40,23 @@ def pool_bytes(lockable_bytes: int | None, free_bytes: int | None) -> int:
 def _lockable_bytes() -> int | None:
     import resource
 
-    if os.geteuid() == 0:
-        return None
     soft, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
-    return None if soft == resource.RLIM_INFINITY else soft
+    return None if soft == resource.RLIM_INFINITY or _may_lock_all() else soft
+
+
+def _may_lock_all() -> bool:
+    """Tell whether the limit does not hold for this process: root in a container has it all the same."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+    except OSError:
+        return False
+    return may_lock_all(status)
+
+
+def may_lock_all(status: str) -> bool:
+    """Tell from /proc/self/status whether a process may lock as much memory as it likes (CAP_IPC_LOCK, bit 14)."""
+    found = re.search(r"^CapEff:\s*([0-9a-f]+)$", status, re.MULTILINE)
+    return found is not None and bool(int(found[1], 16) >> 14 & 1)
 
 
 def _free_bytes(folder: Path) -> int | None:

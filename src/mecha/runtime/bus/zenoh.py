@@ -33,6 +33,7 @@ class ZenohBus:
         self._zenoh = zenoh
         self._lock = Lock()
         self._publishers: dict[tuple[str, bool], Any] = {}
+        self._begun: set[str] = set()
         self._subscriptions: list[_ZenohSubscription] = []
 
     @classmethod
@@ -77,7 +78,12 @@ class ZenohBus:
 
     def publish(self, topic: str, payload: bytes, attachment: bytes = b"", *, droppable: bool = False) -> None:
         """Send a message; see `Bus.publish`."""
-        publisher = self._publisher(checked_topic(topic), droppable=droppable)
+        # Shared memory is set up beside the first message, which goes through the socket and is lost there more easily
+        # than any other: of a single picture it would be all there is.
+        first = droppable and topic not in self._begun
+        publisher = self._publisher(checked_topic(topic), droppable=droppable and not first)
+        if droppable:
+            self._begun.add(topic)
         try:
             publisher.put(payload, attachment=attachment or None)
         except self._zenoh.ZError as error:
