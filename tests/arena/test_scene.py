@@ -145,3 +145,10 @@ def test_calibration_scenes_use_the_whole_range_of_brightness_and_colour() -> No
     frame = calibration_scene(0, 0, 640, 640)
     low, high = np.percentile(frame.reshape(-1, 3), [2, 98], axis=0)
     assert (high - low > 150).all()
+
+
+def test_a_ball_beside_the_camera_does_not_cover_the_frame() -> None:
+    """In this scene a ball lies just in front of the lens plane, but outside of the frame."""
+    scene = training_scene(45)
+    assert len(scene.boxes_xyxy) == 3
+    assert scene.frame_bgr.std() > 30

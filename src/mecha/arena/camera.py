@@ -15,7 +15,7 @@ FRAMES_PER_SECOND = 30
 _ROOM_M = 2.3
 _TRACK_M = 3.1
 
-_FURNITURE = ("cone", "ball", "crate", "tag") * 4 + ("barrel",)
+_FURNITURE = ("cone", "ball", "crate", "tag") * 3 + ("barrel",)
 
 
 class ArenaCamera:

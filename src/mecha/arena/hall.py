@@ -14,6 +14,9 @@ from mecha.arena.painter import Colour, Light, Painter
 
 HALF_M = 4.0
 
+# High enough to end above every frame; filling takes longer the higher it is.
+_SKY_M = 25.0
+
 
 @dataclass(frozen=True)
 class Hall:
@@ -80,9 +83,10 @@ class Hall:
         for sky in view.polygons_pixels(self._sky):
             if len(sky):
                 cv2.fillConvexPoly(above, np.rint(sky).astype(np.int32), 255)
-        rows = int(cv2.boundingRect(above)[3])
+        _, top, _, rows = cv2.boundingRect(above)
         if rows:
-            cv2.copyTo(self._backdrop_of(view, rows), above[:rows], painter.frame_bgr[:rows])
+            backdrop = self._backdrop_of(view, top + rows)
+            cv2.copyTo(backdrop, above[: top + rows], painter.frame_bgr[: top + rows])
         quads, colours = self._boards
         for pixels, colour in zip(view.polygons_pixels(quads), colours, strict=True):
             if len(pixels):
@@ -90,7 +94,7 @@ class Hall:
 
     @cached_property
     def _sky(self) -> Points:
-        return np.array([_upright(start, end, self.wall_m, 60.0) for start, end in _sides()])
+        return np.array([_upright(start, end, self.wall_m, _SKY_M) for start, end in _sides()])
 
     @cached_property
     def _boards(self) -> tuple[Points, Points]:

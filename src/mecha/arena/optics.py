@@ -14,6 +14,9 @@ Points = NDArray[np.float64]
 
 NEAR_M = 0.1
 
+# Smoothed edges reach this far over a polygon's own.
+_RIM_PX = 2
+
 
 @dataclass(frozen=True)
 class View:
@@ -53,7 +56,7 @@ class View:
         cos_y, sin_y, cos_p, sin_p = math.cos(self.yaw), math.sin(self.yaw), math.cos(self.pitch), math.sin(self.pitch)
         forward = np.array([cos_p * cos_y, cos_p * sin_y, sin_p])
         right = np.array([sin_y, -cos_y, 0.0])
-        down = np.cross(forward, right)
+        down = cross(forward, right)
         cos_r, sin_r = math.cos(self.roll), math.sin(self.roll)
         return np.stack([cos_r * right + sin_r * down, cos_r * down - sin_r * right, forward])
 
@@ -69,23 +72,39 @@ class View:
         return pixels
 
     def polygons_pixels(self, polygons: Points) -> list[Points]:
-        """Flat world polygons (K, N, 3) as K pixel polygons (M, 2), cut at the near plane; M is 0 for one behind it."""
+        """Flat world polygons (K, N, 3) as K pixel polygons (M, 2), cut at the near plane; M is 0 when out of sight."""
         corners = self.to_camera(polygons)
         near = corners[..., 2] >= NEAR_M
         pixels = self.to_pixels(np.where(near[..., None], corners, 1.0))
+        low, high = pixels.min(axis=1), pixels.max(axis=1)
+        beside = ((high < -_RIM_PX) | (low > np.array([self.width, self.height]) + _RIM_PX)).any(axis=1)
+        whole = np.asarray(near.all(axis=1))
+        out = np.where(whole, beside, ~near.any(axis=1))
         return [
-            whole if seen.all() else self._cut(polygon) if seen.any() else whole[:0]
-            for polygon, whole, seen in zip(corners, pixels, near, strict=True)
+            flat[:0] if hidden else flat if uncut else self._cut(polygon)
+            for polygon, flat, hidden, uncut in zip(corners, pixels, out, whole, strict=True)
         ]
 
     def _cut(self, corners: Points) -> Points:
-        kept: list[Points] = []
-        for here, there in zip(corners, np.roll(corners, -1, axis=0), strict=True):
+        kept: list[list[float]] = []
+        # Plain floats: four times as quick as arrays of three.
+        points: list[list[float]] = corners.tolist()
+        for here, there in zip(points, points[1:] + points[:1], strict=True):
             if here[2] >= NEAR_M:
                 kept.append(here)
             if (here[2] >= NEAR_M) != (there[2] >= NEAR_M):
-                kept.append(here + (there - here) * ((NEAR_M - here[2]) / (there[2] - here[2])))
+                share = (NEAR_M - here[2]) / (there[2] - here[2])
+                kept.append([a + (b - a) * share for a, b in zip(here, there, strict=True)])
         return self.to_pixels(np.array(kept))
+
+    def may_see(self, centres: Points, radii: Points) -> NDArray[np.bool_]:
+        """For spheres (K, 3) of `radii` (K,) in the world, whether any part can be in the frame, (K,) bool."""
+        right, down, ahead = np.moveaxis(self.to_camera(centres), -1, 0)
+        wide, tall = self.width / 2 / self.focal_px, self.height / 2 / self.focal_px
+        beside = np.abs(right) - ahead * wide > radii * math.hypot(1, wide)
+        above = np.abs(down) - ahead * tall > radii * math.hypot(1, tall)
+        seen: NDArray[np.bool_] = (ahead + radii > NEAR_M) & ~beside & ~above
+        return seen
 
     def horizon_row(self) -> int:
         """The highest pixel row that can show floor, 0 to height."""
@@ -105,3 +124,9 @@ class View:
         pose = np.column_stack([self.rotation[:, 0], self.rotation[:, 1], -self.rotation @ self.origin])
         product: Points = lens @ pose
         return product
+
+
+def cross(a: Points, b: Points) -> Points:
+    """The vector product of two (3,) vectors; numpy's own takes ten times as long for so little."""
+    (ax, ay, az), (bx, by, bz) = a.tolist(), b.tolist()
+    return np.array([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx])

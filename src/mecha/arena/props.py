@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mecha.arena.labels import BALL, CONE, CRATE, TAG
-from mecha.arena.optics import Points
+from mecha.arena.optics import Points, cross
 from mecha.arena.painter import Colour, Painter
 from mecha.arena.solids import (
     BOX_CORNERS,
@@ -28,6 +28,8 @@ from mecha.arena.solids import (
 # Seams stop this share of the radius short of the rim: half a line would stick out.
 _SEAM_MARGIN = 0.15
 _SEAMS_FROM_PX = 7
+
+_ASKEW = np.array([0.36, 0.48, 0.8])
 
 
 class Prop(Protocol):
@@ -155,13 +157,13 @@ class Ball:
         turn = np.linspace(0, 2 * np.pi, 33)
         # Seen from the ball's own axis, so that the seams end where its disc ends, near the frame's edge too.
         ahead = (centre - painter.view.origin) / np.linalg.norm(centre - painter.view.origin)
-        right = np.cross(painter.view.rotation[1], ahead)
+        right = cross(painter.view.rotation[1], ahead)
         right /= np.linalg.norm(right)
-        axes = np.stack([right, np.cross(ahead, right)], axis=1)
+        axes = np.stack([right, cross(ahead, right)], axis=1)
         for normal in self.seams:
-            side = np.cross(normal, [0.36, 0.48, 0.8])
+            side = cross(normal, _ASKEW)
             side /= np.linalg.norm(side)
-            circle = np.cos(turn)[:, None] * side + np.sin(turn)[:, None] * np.cross(normal, side)
+            circle = np.cos(turn)[:, None] * side + np.sin(turn)[:, None] * cross(normal, side)
             points = circle @ spin.T
             pixels = middle + points @ axes * (radius_px * 0.97)
             for run in runs(points @ ahead < -_SEAM_MARGIN):
@@ -229,7 +231,7 @@ class Tag:
             draw_box(painter, at, (0.09, 0.09, 0.02), self.stand * 0.7)
             draw_box(painter, at, (0.012, 0.012, self.post_m + 0.3 * self.size_m), self.stand)
         corners = self.board(at)
-        normal = np.cross(corners[1] - corners[0], corners[3] - corners[0])
+        normal = cross(corners[1] - corners[0], corners[3] - corners[0])
         normal /= np.linalg.norm(normal)
         to_eye = painter.view.origin - corners.mean(axis=0)
         if normal @ to_eye < 0:

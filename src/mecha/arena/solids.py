@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import cache
 
 import cv2
 import numpy as np
@@ -139,6 +140,7 @@ def draw_frustum(
         painter.detail(pixels[-1], colours[-1] * float(painter.light.on(np.array([0.0, 0, 1]))) * 0.9)
 
 
+@cache
 def unit_ring(sides: int) -> Points:
     """Points (sides, 3) round a flat circle of radius 1."""
     turn = np.linspace(0, 2 * np.pi, sides, endpoint=False)

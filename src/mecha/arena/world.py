@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _NOISE_CELLS = 512
 _NOISE_SCALE = 60
+_REACH_M = 1.2
 _WALL_CLEARANCE_M = 0.35
 
 
@@ -64,7 +65,12 @@ class World:
         """The scene that `view` sees at `time_s`."""
         placed = [(prop, path.at(time_s)) for prop, path in self.props]
         painter = self.hall.begin(view, [prop.shadow(at) for prop, at in placed])
-        for prop, at in sorted(placed, key=lambda pair: _draw_order(pair[0], pair[1], view)):
+        # Every prop fits a ball round a point half a metre above its foot.
+        middles = np.array([at.foot for _, at in placed]).reshape(-1, 3) + np.array([0, 0, _REACH_M / 2])
+        reaches = np.array([math.hypot(_REACH_M / 2, prop.radius_m) for prop, _ in placed])
+        seen = view.may_see(middles, reaches).tolist()
+        visible = [pair for pair, in_sight in zip(placed, seen, strict=True) if in_sight]
+        for prop, at in sorted(visible, key=lambda pair: _draw_order(pair[0], pair[1], view)):
             prop.draw(painter, at)
         frame = painter.frame_bgr
         cv2.convertScaleAbs(frame, frame, self.gain)

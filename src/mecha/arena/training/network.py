@@ -50,6 +50,7 @@ class SplitBlock(nn.Module):
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         half = outputs // 2
+        self.halves = (half, half)
         self.enter = ConvUnit(inputs, outputs, 1)
         self.first = ConvUnit(half, half)
         self.second = ConvUnit(half, half)
@@ -57,7 +58,7 @@ class SplitBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, H, W) to (B, outputs, H, W)."""
-        by, through = self.enter(x).chunk(2, 1)
+        by, through = torch.split_with_sizes(self.enter(x), self.halves, 1)
         deep = through + self.second(self.first(through))
         y: Tensor = self.leave(torch.cat((by, through, deep), 1))
         return y
@@ -143,7 +144,7 @@ class Decoded(nn.Module):
         flat = torch.cat([level.reshape(1, 4 * BINS + self.net.classes, -1) for level in self.net(images)], 2)
         box, kind = torch.split_with_sizes(flat, (4 * BINS, self.net.classes), 1)
         sides = self.bins(box.reshape(1, 4, BINS, -1).transpose(2, 1).softmax(1)).reshape(1, 4, -1)
-        before, after = sides.chunk(2, 1)
+        before, after = torch.split_with_sizes(sides, (2, 2), 1)
         low, high = self.anchors - before, self.anchors + after
         pixels = torch.cat(((low + high) / 2, high - low), 1) * self.strides
         return torch.cat((pixels, kind.sigmoid()), 1)
