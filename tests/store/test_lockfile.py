@@ -1,5 +1,7 @@
 """mecha.lock: what a moving revision meant."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,12 +15,12 @@ ITEM = LockedFile(
 
 
 def test_a_missing_file_locks_nothing(tmp_path: Path) -> None:
-    assert LockFile(tmp_path / "mecha.lock").entries() == ()
+    assert LockFile(tmp_path / "mecha.lock", tmp_path / "guard").entries() == ()
 
 
 def test_what_is_put_is_found_again_and_written_once(tmp_path: Path) -> None:
     file = tmp_path / "mecha.lock"
-    lock = LockFile(file)
+    lock = LockFile(file, tmp_path / "guard")
     lock.put(ITEM)
     state = file.stat().st_mtime_ns
     lock.put(ITEM)
@@ -28,7 +30,7 @@ def test_what_is_put_is_found_again_and_written_once(tmp_path: Path) -> None:
 
 
 def test_an_entry_is_replaced_and_the_others_stay(tmp_path: Path) -> None:
-    lock = LockFile(tmp_path / "mecha.lock")
+    lock = LockFile(tmp_path / "mecha.lock", tmp_path / "guard")
     other = ITEM.model_copy(update={"filename": "n.onnx"})
     newer = ITEM.model_copy(update={"sha256": "1" * 64})
     for item in (ITEM, other, newer):
@@ -48,6 +50,19 @@ def test_a_broken_file_is_said_with_what_to_do(text: str, message: str, tmp_path
     file = tmp_path / "mecha.lock"
     file.write_text(text)
     with pytest.raises(ConfigError) as caught:
-        LockFile(file).entries()
+        LockFile(file, tmp_path / "guard").entries()
     assert str(caught.value).startswith(message)
     assert caught.value.hint == "restore it from version control, or delete it and pull again"
+
+
+def test_processes_that_write_at_once_lose_no_entry(tmp_path: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; from mecha.store.lockfile import LockedFile, LockFile\n"
+        f"lock = LockFile(Path({str(tmp_path / 'mecha.lock')!r}), Path({str(tmp_path / 'guard')!r}))\n"
+        "for index in range(10):\n"
+        "    lock.put(LockedFile(repo='a/b', filename=f'{sys.argv[1]}-{index}', requested='main', revision='c',\n"
+        "                        etag='e', sha256='0' * 64, size_bytes=1))\n"
+    )
+    writers = [subprocess.Popen([sys.executable, "-c", script, str(number)]) for number in range(4)]
+    assert [writer.wait(timeout=60) for writer in writers] == [0, 0, 0, 0]
+    assert len(LockFile(tmp_path / "mecha.lock", tmp_path / "guard").entries()) == 40

@@ -32,7 +32,7 @@ class ModelService:
         self.store = ModelStore(project.models_dir)
         self._environ = environ
         self._cache = BlobCache(cache_dir(environ), seeds=packaged_models() if seeds is None else seeds)
-        self._lock_file = LockFile(project.lock_file)
+        self._lock_file = LockFile(project.lock_file, guard=project.models_dir / ".mecha.lock.guard")
 
     def pull(self, name: str, options: PullOptions | None = None, progress: Progress = silent) -> PullReport:
         """Bring a model and its INT8 build; see service/pull.py for the stages.

@@ -12,8 +12,10 @@ from pydantic import Field, ValidationError
 
 from mecha.errors import ConfigError
 from mecha.store.atomic import write_file
+from mecha.store.locks import exclusive
 from mecha.store.spec import Frozen
 
+_GUARD_TIMEOUT_S = 60.0
 _HEADER = "Written by mecha: what every pulled file was. Commit it; `mecha models pull NAME --force` renews an entry."
 
 
@@ -42,10 +44,15 @@ class LockedFile(Frozen):
 
 
 class LockFile:
-    """Reads and rewrites one mecha.lock; the file need not exist."""
+    """Reads and rewrites one mecha.lock; the file need not exist.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    Args:
+        path: the file.
+        guard: the file that processes lock while they rewrite it; not beside it, because `path` is committed.
+    """
+
+    def __init__(self, path: Path, guard: Path) -> None:
+        self._path, self._guard = path, guard
 
     def entries(self) -> tuple[LockedFile, ...]:
         """Return all entries, sorted.
@@ -74,11 +81,19 @@ class LockFile:
         return next((item for item in self.entries() if item.identity == wanted), None)
 
     def put(self, item: LockedFile) -> None:
-        """Add or replace one entry; the file is rewritten whole, and only when it changes."""
-        kept = {entry.identity: entry for entry in self.entries()}
-        if kept.get(item.identity) == item:
+        """Add or replace one entry; the file is rewritten whole, and only when it changes.
+
+        Raises:
+            ConfigError: the file is not what mecha writes.
+            DiskError: it cannot be written.
+            BusyError: another process has been rewriting it for a minute.
+        """
+        if item in self.entries():
             return
-        kept[item.identity] = item
+        with exclusive(self._guard, timeout_s=_GUARD_TIMEOUT_S):
+            self._write({entry.identity: entry for entry in self.entries()} | {item.identity: item})
+
+    def _write(self, kept: dict[tuple[str, str, str, str], LockedFile]) -> None:
         document = tomlkit.document()
         document.add(tomlkit.comment(_HEADER))
         tables = tomlkit.aot()
