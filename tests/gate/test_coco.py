@@ -14,10 +14,10 @@ from mecha.gate.coco import (
     EVAL_IOU_THRESHOLD,
     EVAL_SCORE_THRESHOLD,
     AnnotatedFrame,
-    CocoResult,
     evaluate_frames,
     evaluate_images,
 )
+from mecha.gate.tally import CocoResult
 from tests.detect.blob_detector import GREEN, RED, blob_detector, scene
 
 
@@ -111,21 +111,26 @@ def test_other_classes_than_the_model_has_are_refused(tmp_path: Path, detector: 
     )
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("[]", "got no images, annotations, categories; expected COCO annotations: images, annotations, categories"),
-        (
-            '{"images": []}',
-            "got no annotations, categories; expected COCO annotations: images, annotations, categories",
-        ),
-    ],
-)
-def test_a_file_that_is_no_dataset_is_refused(tmp_path: Path, detector: Detector, text: str, message: str) -> None:
-    (tmp_path / "a.json").write_text(text)
+def test_progress_is_told_image_by_image(tmp_path: Path, detector: Detector) -> None:
+    told: list[tuple[int, int]] = []
+    evaluate_images(
+        detector,
+        dataset(tmp_path),
+        tmp_path,
+        classes=detector.spec.classes,
+        on_image=lambda done, total: told.append((done, total)),
+    )
+    assert told == [(1, 2), (2, 2)]
+
+
+def test_images_without_an_object_cannot_be_measured(tmp_path: Path, detector: Detector) -> None:
+    file = dataset(tmp_path)
+    truth = json.loads(file.read_text())
+    truth["annotations"] = truth["annotations"][1:]
+    file.write_text(json.dumps(truth))
     with pytest.raises(ConfigError) as caught:
-        evaluate_images(detector, tmp_path / "a.json", tmp_path, classes=("a",))
-    assert str(caught.value) == f"{tmp_path / 'a.json'}: {message}"
+        evaluate_images(detector, file, tmp_path, classes=detector.spec.classes, most=1)
+    assert str(caught.value) == f"{file}: got no annotated object on the 1 images to measure; expected at least one"
 
 
 @pytest.mark.shared_data

@@ -5,9 +5,6 @@ precision over recall (Lin et al., "Microsoft COCO", 2014; computed by that data
 Measure with a low score threshold, because every detection that is left out is one that could have been right.
 """
 
-import contextlib
-import io
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,27 +15,19 @@ from numpy.typing import NDArray
 
 from mecha.detect.detections import Detections
 from mecha.detect.images import read_image
-from mecha.errors import ConfigError, DiskError
+from mecha.errors import ConfigError
+from mecha.gate.instances import category_ids, read_instances
+from mecha.gate.tally import CocoResult, CocoTally
 
 # What the published figures of detectors are measured with.
 EVAL_SCORE_THRESHOLD = 0.001
 EVAL_IOU_THRESHOLD = 0.65
 EVAL_MAX_DETECTIONS = 300
 
+# Images whose detections are in memory at once, as the mappings that pycocotools wants: 300 of them take 0.2 MB.
+_AT_ONCE = 100
+
 Detect = Callable[[NDArray[np.uint8]], Detections]
-
-
-@dataclass(frozen=True, slots=True)
-class CocoResult:
-    """Accuracy, 0 to 1.
-
-    Attributes:
-        map: mean over IoU 0.50 to 0.95.
-        map50: at IoU 0.50.
-    """
-
-    map: float
-    map50: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,24 +55,9 @@ def evaluate(ground_truth: Mapping[str, Any], predictions: Sequence[Mapping[str,
     Raises:
         ConfigError: the ground truth holds no object, so that nothing can be measured.
     """
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
-
-    if not ground_truth["annotations"]:
-        raise ConfigError("ground truth: got no annotated object; expected at least one")
-    if not predictions:
-        return CocoResult(0.0, 0.0)
-    # pycocotools reports its progress on standard output, which belongs to the caller.
-    with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO()
-        truth.dataset = dict(ground_truth)
-        truth.createIndex()
-        evaluation = COCOeval(truth, truth.loadRes([dict(prediction) for prediction in predictions]), "bbox")
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    # -1 stands for "no object of this kind".
-    return CocoResult(map=max(0.0, float(evaluation.stats[0])), map50=max(0.0, float(evaluation.stats[1])))
+    tally = CocoTally(ground_truth["categories"])
+    tally.add(ground_truth["images"], ground_truth["annotations"], predictions)
+    return tally.result()
 
 
 def evaluate_frames(detect: Detect, frames: Iterable[AnnotatedFrame]) -> CocoResult:
@@ -105,7 +79,7 @@ def evaluate_frames(detect: Detect, frames: Iterable[AnnotatedFrame]) -> CocoRes
         for box, class_id in zip(annotated.boxes_xyxy, annotated.class_ids, strict=True):
             annotations.append(_annotation(len(annotations) + 1, image_id, int(class_id), box))
             categories.add(int(class_id))
-        predictions += predictions_of(detect(annotated.frame), image_id)
+        predictions += detect(annotated.frame).to_coco(image_id)
     truth = {
         "images": images,
         "annotations": annotations,
@@ -115,9 +89,17 @@ def evaluate_frames(detect: Detect, frames: Iterable[AnnotatedFrame]) -> CocoRes
 
 
 def evaluate_images(
-    detect: Detect, instances: Path, images: Path, *, classes: Sequence[str], most: int | None = None
+    detect: Detect,
+    instances: Path,
+    images: Path,
+    *,
+    classes: Sequence[str],
+    most: int | None = None,
+    on_image: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> CocoResult:
     """Run a detector over a COCO dataset on disk and return its accuracy.
+
+    One image is in memory at a time, and the detections of at most a hundred.
 
     Args:
         detect: a `Detector`, or anything that is called like one.
@@ -125,35 +107,30 @@ def evaluate_images(
         images: the folder of the image files that it names.
         classes: the detector's class names; categories are found by name, and by position where no name is known.
         most: only the first so many images.
+        on_image: called with the number of images that are done and of all.
 
     Raises:
-        ConfigError: the annotation file is no COCO dataset, or has other classes.
-        NotFoundError: an image is missing.
+        ConfigError: the annotation file is no COCO dataset, or has other classes, or no object on these images.
+        NotFoundError: the annotation file or an image is missing.
         IntegrityError: an image cannot be decoded.
     """
-    truth = _read_instances(instances)
-    category_of = _category_ids(truth["categories"], classes, where=str(instances))
-    chosen = truth["images"][:most]
-    ids = {image["id"] for image in chosen}
-    predictions: list[dict[str, Any]] = []
-    for image in chosen:
-        found = detect(read_image(images / image["file_name"]))
-        for prediction in predictions_of(found, image["id"]):
-            category = category_of.get(prediction["category_id"])
-            if category is not None:
-                predictions.append({**prediction, "category_id": category})
-    annotations = [annotation for annotation in truth["annotations"] if annotation["image_id"] in ids]
-    return evaluate({**truth, "images": chosen, "annotations": annotations}, predictions)
-
-
-def predictions_of(found: Detections, image_id: int) -> list[dict[str, Any]]:
-    """Return detections of one image as COCO results; category_id is the class id."""
-    x1, y1, x2, y2 = found.boxes_xyxy.astype(np.float64).T
-    boxes = np.stack([x1, y1, x2 - x1, y2 - y1], axis=1)
-    return [
-        {"image_id": image_id, "category_id": int(class_id), "bbox": box.tolist(), "score": float(score)}
-        for box, class_id, score in zip(boxes, found.class_ids, found.scores, strict=True)
-    ]
+    truth = read_instances(instances)
+    category_of = category_ids(truth.categories, classes, where=str(instances))
+    chosen = truth.images[:most]
+    if not any(truth.annotations.get(image["id"]) for image in chosen):
+        raise ConfigError(
+            f"{instances}: got no annotated object on the {len(chosen)} images to measure; expected at least one"
+        )
+    tally = CocoTally(truth.categories)
+    for first in range(0, len(chosen), _AT_ONCE):
+        part = chosen[first : first + _AT_ONCE]
+        predictions: list[dict[str, Any]] = []
+        for done, image in enumerate(part, start=first + 1):
+            found = detect(read_image(images / image["file_name"]))
+            predictions += found.to_coco(image["id"], category_of)
+            on_image(done, len(chosen))
+        tally.add(part, [item for image in part for item in truth.annotations.get(image["id"], ())], predictions)
+    return tally.result()
 
 
 def _annotation(number: int, image_id: int, class_id: int, box: NDArray[np.floating[Any]]) -> dict[str, Any]:
@@ -166,32 +143,3 @@ def _annotation(number: int, image_id: int, class_id: int, box: NDArray[np.float
         "area": (x2 - x1) * (y2 - y1),
         "iscrowd": 0,
     }
-
-
-def _read_instances(path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(path.read_bytes())
-    except OSError as error:
-        raise DiskError(f"{path}: cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise ConfigError(f"{path}: got text that is no JSON: {error}; expected COCO annotations") from error
-    missing = [key for key in ("images", "annotations", "categories") if not isinstance(data, dict) or key not in data]
-    if missing:
-        raise ConfigError(
-            f"{path}: got no {', '.join(missing)}; expected COCO annotations: images, annotations, categories"
-        )
-    return dict(data)
-
-
-def _category_ids(categories: Sequence[Mapping[str, Any]], classes: Sequence[str], *, where: str) -> dict[int, int]:
-    """Return the dataset's category id by the detector's class id."""
-    by_name = {category["name"]: int(category["id"]) for category in categories}
-    found = {class_id: by_name[name] for class_id, name in enumerate(classes) if name in by_name}
-    if found:
-        return found
-    if len(categories) != len(classes):
-        raise ConfigError(
-            f"{where}: got {len(categories)} categories, none with a name of the model's {len(classes)} classes; "
-            "expected the same names or the same number"
-        )
-    return dict(enumerate(sorted(by_name.values())))
