@@ -168,7 +168,6 @@ def _pull(
 def _run_nodes(project: "Project", environ: Mapping[str, str], say: Callable[[str], None]) -> tuple[_Watched, int, int]:
     """Run the nodes in the foreground while a thread toggles `use_int8` as a person with an editor would."""
     from mecha.runtime.dev import DevOptions, run_dev
-
     from mecha.runtime.settle import set_value
 
     set_value(project, _DETECTOR, "use_int8", "false", environ)

@@ -14,7 +14,8 @@
     |-- NodeError             9   a node failed
     `-- BusyError            10   another process holds what is needed
 
-A message says where, what, got and expected. The hint says what to do next. Builtin exceptions are programming mistakes.
+A message says where, what, got and expected. The hint says what to do next. Builtin exceptions are for programming
+mistakes only.
 """
 
 from typing import ClassVar

@@ -29,7 +29,8 @@ def read_token(file: Path | None, environ: Mapping[str, str]) -> str | None:
             return None
     if len(token) < _MIN_LENGTH or not token.isascii() or not token.isprintable() or " " in token:
         raise ConfigError(
-            f"{where}: the token has {len(token)} characters; expected one line of at least {_MIN_LENGTH} letters and digits",
+            f"{where}: the token has {len(token)} characters; expected one line of at least {_MIN_LENGTH} letters "
+            "and digits",
             hint='make one with: python3 -c "import secrets; print(secrets.token_urlsafe())"',
         )
     return token
