@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mecha.detect.decode.candidates import DecodeTarget
 from mecha.detect.decode.registry import planner_of
 from mecha.detect.preprocess import Preprocessor
 from mecha.detect.session import Session
@@ -40,12 +41,13 @@ def load_pipeline(file: Path, spec: "ModelSpec", *, height: int, width: int, thr
         UnsupportedModelError: no decoder for the family, or onnxruntime cannot load the model.
     """
     planner = planner_of(spec.family, where=spec.name)
+    target = DecodeTarget(height, width, len(spec.classes), where=spec.name)
     notice = ""
     model: bytes | Path = file
     try:
         import onnx  # noqa: F401 - asked for here, because the next import only needs it when it is called
     except ImportError as error:
-        plan = planner(None, input_height=height)
+        plan = planner(None, target)
         notice = f"{spec.name} runs whole, which is slower, because the package onnx is missing: {error}"
     else:
         from mecha.graph.cut import cut_at
@@ -54,7 +56,7 @@ def load_pipeline(file: Path, spec: "ModelSpec", *, height: int, width: int, thr
         graph = load_model(file)
         if spec.input.dynamic:
             graph = fix_input_size(graph, height, width)
-        plan = planner(graph, input_height=height)
+        plan = planner(graph, target)
         if plan.tensors:
             model = cut_at(graph, plan.tensors).SerializeToString()
         elif spec.input.dynamic:

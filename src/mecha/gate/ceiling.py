@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from mecha.detect.decode.candidates import DecodeTarget
 from mecha.detect.decode.registry import planner_of
 from mecha.detect.preprocess import Preprocessor
 from mecha.detect.session import Session
@@ -46,7 +47,8 @@ def score_ceiling(file: Path, spec: "ModelSpec", frame: NDArray[np.uint8], *, th
         model = fix_input_size(model, height, width)
     if not _lift(model, len(spec.classes)):
         return None
-    decoder = planner_of(spec.family, where=spec.name)(None, input_height=height).decoder
+    target = DecodeTarget(height, width, len(spec.classes), where=spec.name)
+    decoder = planner_of(spec.family, where=spec.name)(None, target).decoder
     tensor, _ = Preprocessor(spec.preprocessing, height, width)(frame)
     scores, _ = decoder.raw(Session(model.SerializeToString(), threads=threads, where=str(file)).run(tensor))
     return float(scores.max())

@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from mecha.detect.decode.candidates import DecodeTarget
 from mecha.detect.decode.registry import planner_of
 from mecha.detect.detector import Detector
 from mecha.detect.preprocess import Preprocessor
@@ -83,6 +84,7 @@ def run_gate(
     reference = Detector.from_file(fp32, spec, precision="FP32", threads=threads)
     height, width = reference.input_size
     first = next(iter(frames))
+    reference.run(first)  # what FP32 itself cannot do is no fault of INT8
     exported = exported_run(fp32, spec, first, height=height, width=width, threads=threads)
     try:
         candidate = Detector.from_file(int8, spec, precision="INT8", threads=threads)
@@ -187,7 +189,8 @@ def _tail_fault(candidate: Detector, whole: Session, spec: ModelSpec, frame: NDA
         return ""
     height, width = candidate.input_size
     tensor, _ = Preprocessor(spec.preprocessing, height, width)(frame)
-    decoder = planner_of(spec.family, where=spec.name)(None, input_height=height).decoder
+    target = DecodeTarget(height, width, len(spec.classes), where=spec.name)
+    decoder = planner_of(spec.family, where=spec.name)(None, target).decoder
     detections, scores, boxes = candidate.examine(frame)
     compared = Comparison()
     compared.add(FrameOutputs(detections, scores, boxes), FrameOutputs(detections, *decoder.raw(whole.run(tensor))))

@@ -8,8 +8,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from mecha.errors import UnsupportedModelError
+
 # exp() of more overflows float32.
-_LARGEST_EXPONENT = 88.0
+LARGEST_EXPONENT = 88.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,6 +56,22 @@ class Decoder(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class DecodeTarget:
+    """What decoding must know besides the graph.
+
+    Attributes:
+        height, width: of the model's input, pixels.
+        class_count: 0 where the model's description names no class.
+        where: what messages call the model.
+    """
+
+    height: int
+    width: int
+    class_count: int
+    where: str = "model"
+
+
+@dataclass(frozen=True, slots=True)
 class DecodePlan:
     """How a graph is read.
 
@@ -68,7 +86,7 @@ class DecodePlan:
 
 def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return 1 / (1 + exp(-x)), without overflow."""
-    scores = 1 / (1 + np.exp(-np.clip(logits, -_LARGEST_EXPONENT, _LARGEST_EXPONENT)))
+    scores = 1 / (1 + np.exp(-np.clip(logits, -LARGEST_EXPONENT, LARGEST_EXPONENT)))
     return scores.astype(np.float32, copy=False)
 
 
@@ -98,6 +116,34 @@ def passing(
     else:
         positions, class_ids = np.arange(anchors.size), kept.argmax(axis=0)
     return anchors[positions], class_ids.astype(np.int32), kept[class_ids, positions]
+
+
+def corners(centres: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return x1 y1 x2 y2 of boxes (N, 4) given as centre x, centre y, width, height."""
+    middle, half = centres[:, :2], centres[:, 2:4] / 2
+    return np.concatenate([middle - half, middle + half], axis=1)
+
+
+def require_output(got: Sequence[int], expected: Sequence[int | str], *, family: str, where: str) -> None:
+    """Compare the shape of an output with what the decoder of a family reads; texts stand for any size.
+
+    Raises:
+        UnsupportedModelError: it is another shape.
+    """
+    fits = len(got) == len(expected) and all(
+        isinstance(want, str) or size == want for size, want in zip(got, expected, strict=True)
+    )
+    if not fits:
+        raise unreadable(got, expected, family=family, where=where)
+
+
+def unreadable(got: Sequence[int], expected: Sequence[int | str], *, family: str, where: str) -> UnsupportedModelError:
+    """Return what says that an output is none of this family's."""
+    seen, wanted = (", ".join(map(str, shape)) for shape in (got, expected))
+    return UnsupportedModelError(
+        f"{where}: got an output of shape [{seen}]; expected [{wanted}], as the family {family} has",
+        hint="Leave `family` out of the catalog entry, so that it is found from the model, and check the labels.",
+    )
 
 
 def concatenated(parts: Sequence[Candidates]) -> Candidates:

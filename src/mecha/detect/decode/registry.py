@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
-from mecha.detect.decode import yolov8
-from mecha.detect.decode.candidates import DecodePlan
+from mecha.detect.decode import detr, end_to_end, nanodet, yolov5, yolov8, yolox
+from mecha.detect.decode.candidates import DecodePlan, DecodeTarget
 from mecha.errors import UnsupportedModelError
 
 if TYPE_CHECKING:
@@ -14,13 +14,18 @@ if TYPE_CHECKING:
 class Planner(Protocol):
     """Plans how a graph of one family is read: where it is cut, and by which decoder."""
 
-    def __call__(self, model: "ModelProto | None", *, input_height: int) -> DecodePlan:
-        """Return the plan; `model` is None where the graph cannot be read, `input_height` is in pixels."""
+    def __call__(self, model: "ModelProto | None", target: DecodeTarget) -> DecodePlan:
+        """Return the plan; `model` is None where the graph cannot be read or is to run whole."""
         ...
 
 
 _PLANNERS: Mapping[str, Planner] = {
     "yolov8": yolov8.plan,
+    "yolov5": yolov5.plan,
+    "yolox": yolox.plan,
+    "end_to_end": end_to_end.plan,
+    "detr": detr.plan,
+    "nanodet": nanodet.plan,
 }
 
 DECODABLE = tuple(_PLANNERS)

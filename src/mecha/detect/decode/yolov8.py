@@ -12,24 +12,36 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mecha.detect.decode.candidates import Candidates, DecodePlan, concatenated, logit, passing, sigmoid
+from mecha.detect.decode.candidates import (
+    Candidates,
+    DecodePlan,
+    DecodeTarget,
+    concatenated,
+    corners,
+    logit,
+    passing,
+    require_output,
+    sigmoid,
+)
 from mecha.graph.cut import find_yolov8_head
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
+_BOX = 4
 
-def plan(model: "ModelProto | None", *, input_height: int) -> DecodePlan:
+
+def plan(model: "ModelProto | None", target: DecodeTarget) -> DecodePlan:
     """Cut before the decode tail where that is possible, else read the exported output.
 
     Args:
         model: the graph; None when it cannot be read here.
-        input_height: pixels; with the height of a level's tensor it gives the level's stride.
+        target: its height, with the height of a level's tensor, gives the level's stride.
     """
     head = find_yolov8_head(model) if model is not None else None
     if head is None:
-        return DecodePlan((), ExportedDecoder())
-    return DecodePlan((*head.boxes, *head.scores), HeadDecoder(len(head.boxes), head.reg_max, input_height))
+        return DecodePlan((), ExportedDecoder(target))
+    return DecodePlan((*head.boxes, *head.scores), HeadDecoder(len(head.boxes), head.reg_max, target.height))
 
 
 class HeadDecoder:
@@ -87,21 +99,25 @@ class ExportedDecoder:
 
     overlapping = True
 
+    def __init__(self, target: DecodeTarget) -> None:
+        channels = _BOX + target.class_count if target.class_count else "4 + classes"
+        self._shape = (1, channels, "anchors")
+        self._where = target.where
+
     def candidates(
         self, outputs: Sequence[NDArray[np.float32]], score_threshold: float, *, every_class: bool = False
     ) -> Candidates:
         """Return what passes the threshold."""
-        output = outputs[0][0]
-        anchors, class_ids, scores = passing(output[4:], score_threshold, every_class=every_class)
-        return Candidates(_corners(output[:4, anchors]), scores, class_ids)
+        output = self._output(outputs)
+        anchors, class_ids, scores = passing(output[_BOX:], score_threshold, every_class=every_class)
+        return Candidates(corners(output[:_BOX, anchors].T), scores, class_ids)
 
     def raw(self, outputs: Sequence[NDArray[np.float32]]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return scores and boxes of all anchors."""
-        output = outputs[0][0]
-        return np.ascontiguousarray(output[4:].T), _corners(output[:4])
+        output = self._output(outputs)
+        return np.ascontiguousarray(output[_BOX:].T), corners(output[:_BOX].T)
 
-
-def _corners(centres: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return (A, 4) x1 y1 x2 y2 of (4, A) centre x, centre y, width, height."""
-    middle, half = centres[:2], centres[2:] / 2
-    return np.concatenate([middle - half, middle + half]).T.astype(np.float32)
+    def _output(self, outputs: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+        require_output(outputs[0].shape, self._shape, family="yolov8", where=self._where)
+        output: NDArray[np.float32] = outputs[0][0]
+        return output
