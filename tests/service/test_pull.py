@@ -208,6 +208,6 @@ def test_bit_rot_is_found_and_healed_by_a_forced_pull(bench: Bench, served: byte
     model.write_bytes(rotten)  # in place: where models/ is hard-linked to the cache, the cache is rotten as well
     found = bench.command("models", "verify", "arena")
     assert found.returncode == 6
-    assert "next: mecha models pull arena --force" in found.stderr
+    assert "next: `mecha models pull arena --force` brings it again." in found.stderr
     assert bench.command("models", "pull", "arena", "--no-quantize", "--force").returncode == 0
     assert model.read_bytes() == served

@@ -1,6 +1,7 @@
-"""`mecha models …`: pull, list, show, verify, remove, quantize, bench."""
+"""`mecha models …`: pull, list, show, verify, remove, quantize, bench, eval."""
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -133,7 +134,7 @@ def verify(name: Name, as_json: AsJson = False) -> None:
         return
     if faults:
         lines = "; ".join(f"{fault.file}: {fault.got}, expected {fault.expected}" for fault in faults)
-        raise IntegrityError(f"{name}: {lines}", hint=f"mecha models pull {name} --force")
+        raise IntegrityError(f"{name}: {lines}", hint=f"`mecha models pull {name} --force` brings it again.")
     typer.echo(f"{name}: every file is what its manifest says")
 
 
@@ -179,4 +180,29 @@ def bench(
     from mecha.cli.show import bench_lines
 
     for line in bench_lines(result):
+        typer.echo(line)
+
+
+@app.command(name="eval")
+def evaluate(
+    name: Name,
+    data: Annotated[
+        Path, typer.Option("--data", metavar="FILE", help="Annotations as COCO writes them: instances.json.")
+    ],
+    images: Annotated[Path, typer.Option("--images", metavar="DIR", help="The folder of the photos they name.")],
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Only the first so many photos.")] = None,
+    threads: Annotated[int | None, typer.Option("--threads", min=1, max=256, help="Threads of the session.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure the accuracy of FP32 and INT8 on annotated photos: mAP as COCO defines it."""
+    from mecha.cli.progress import shown_progress
+
+    with shown_progress() as progress:
+        result = model_service().eval(name, data=data, images=images, limit=limit, threads=threads, progress=progress)
+    if as_json:
+        echo_json(result)
+        return
+    from mecha.cli.show import eval_lines
+
+    for line in eval_lines(result):
         typer.echo(line)

@@ -17,7 +17,12 @@ _WORDS = {
     "calibrate": "calibrating",
     "quantize": "making INT8",
     "gate": "measuring INT8",
+    "detect": "detecting",
+    "evaluate FP32": "evaluating FP32",
+    "evaluate INT8": "evaluating INT8",
 }
+# Stages whose steps are alike, so that a rate says something.
+_RATED = frozenset({"detect", "evaluate FP32", "evaluate INT8"})
 
 
 @contextmanager
@@ -78,7 +83,7 @@ class PlainLines:
             resumed = f", resumed from {bytes_text(first)}" if first else ""
             self._write(f"{words} {bytes_text(completed)} of {bytes_text(total)}{speed}{left}{resumed}")
         else:
-            self._write(f"{words} {completed} of {total}{left}")
+            self._write(f"{words} {completed} of {total}{_per_second(stage, rate)}{left}")
 
 
 @contextmanager
@@ -108,8 +113,12 @@ def _bar() -> Iterator[Progress]:
 def _done(stage: str, completed: int, total: int | None, begun: tuple[float, int]) -> str:
     if total is None:
         return ""
-    if stage != "download":
-        return f"{completed}/{total}"
     started, first = begun
     rate = (completed - first) / max(time.monotonic() - started, 1e-9)
+    if stage != "download":
+        return f"{completed}/{total}{_per_second(stage, rate)}"
     return f"{bytes_text(completed)}/{bytes_text(total)} {bytes_text(int(rate))}/s"
+
+
+def _per_second(stage: str, rate: float) -> str:
+    return f", {rate:.1f}/s" if stage in _RATED and rate > 0 else ""

@@ -73,3 +73,17 @@ def bench_lines(result: dict[str, Any]) -> Iterator[str]:
         )
     else:
         yield "  there is no INT8 build to measure"
+
+
+def eval_lines(result: dict[str, Any]) -> Iterator[str]:
+    """Return the lines of `models eval`, from the document that `--json` writes."""
+    yield f"{result['name']} on {result['images']} image{'s' if result['images'] > 1 else ''}"
+    yield f"  {'':<6}{'mAP50-95':>10}{'mAP50':>9}"
+    for label, key in (("FP32", "fp32"), ("INT8", "int8")):
+        if result[key] is not None:
+            yield f"  {label:<6}{result[key]['map']:>10.4f}{result[key]['map50']:>9.4f}"
+    if result["int8"] is None:
+        yield f"  there is no INT8 build to measure; `mecha models quantize {result['name']}` makes one"
+    elif result["relative_drop"] is not None:
+        drop = result["relative_drop"]
+        yield f"  INT8 {'loses' if drop >= 0 else 'gains'} {abs(drop):.1%} of FP32's mAP50-95"

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mecha.detect.detections import Detections
 from mecha.detect.images import read_image
-from mecha.errors import ConfigError
+from mecha.errors import ConfigError, NotFoundError
 from mecha.gate.instances import category_ids, read_instances
 from mecha.gate.tally import CocoResult, CocoTally
 
@@ -121,6 +121,7 @@ def evaluate_images(
         raise ConfigError(
             f"{instances}: got no annotated object on the {len(chosen)} images to measure; expected at least one"
         )
+    _require(chosen, images)
     tally = CocoTally(truth.categories)
     for first in range(0, len(chosen), _AT_ONCE):
         part = chosen[first : first + _AT_ONCE]
@@ -131,6 +132,15 @@ def evaluate_images(
             on_image(done, len(chosen))
         tally.add(part, [item for image in part for item in truth.annotations.get(image["id"], ())], predictions)
     return tally.result()
+
+
+def _require(chosen: Sequence[Mapping[str, Any]], images: Path) -> None:
+    # Before the first is measured: nobody wants to learn after an hour that the last one is not there.
+    missing = [image["file_name"] for image in chosen if not (images / image["file_name"]).is_file()]
+    if missing:
+        raise NotFoundError(
+            f"{images / missing[0]}: no such file; {len(missing)} of {len(chosen)} images are not in {images}"
+        )
 
 
 def _annotation(number: int, image_id: int, class_id: int, box: NDArray[np.floating[Any]]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""ModelService: pull, list, show, verify, remove, quantize, bench. What the command line and programs call."""
+"""ModelService: pull, list, show, verify, remove, quantize, bench, eval. What the command line and programs call."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -142,6 +142,34 @@ class ModelService:
         from mecha.gate.latency import bench
 
         return bench(self.store.require(name), threads=threads or default_threads())
+
+    def eval(
+        self,
+        name: str,
+        *,
+        data: Path,
+        images: Path,
+        limit: int | None = None,
+        threads: int | None = None,
+        progress: Progress = silent,
+    ) -> dict[str, Any]:
+        """Measure the mAP of both precisions on annotated photos; the shape of `models eval --json`.
+
+        Args:
+            data: annotations as COCO writes them.
+            images: the folder of the photos.
+            limit: only the first so many photos.
+            threads: of the session.
+
+        Raises:
+            NotFoundError: the model is not pulled, or a file is missing.
+            ConfigError: the annotations cannot be used with this model.
+            IntegrityError: a photo cannot be decoded.
+        """
+        published = self.store.require(name)
+        from mecha.gate.accuracy import accuracy
+
+        return accuracy(published, data, images, limit=limit, threads=threads, progress=progress)
 
     def _entry_of(self, published: PublishedModel) -> ModelCatalogEntry:
         """Return the entry a published model came from, by the catalog if it still names it, else by its manifest."""
