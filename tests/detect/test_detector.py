@@ -187,7 +187,7 @@ def test_a_model_file_that_is_read_with_its_description_reports_the_precision_it
 
 def test_a_family_that_cannot_be_decoded_is_refused(blobs: Path) -> None:
     spec = blob_spec().model_copy(update={"family": "segmenter"})
-    with pytest.raises(UnsupportedModelError, match=r'^blobs: got family "segmenter"; expected one that mecha can decode'):
+    with pytest.raises(UnsupportedModelError, match=r'^blobs: got family "segmenter"; expected one'):
         Detector.from_file(blobs, spec, precision="FP32")
 
 

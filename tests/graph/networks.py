@@ -301,6 +301,21 @@ def two_output_network(classes: int = 3) -> onnx.ModelProto:
     return net.model({logits: (1, 64, classes), boxes: (1, 64, 4)})
 
 
+def as_dynamic(model: onnx.ModelProto, *outputs: Sequence[int | str]) -> onnx.ModelProto:
+    """Return the model with free batch, height and width and these output shapes, named as in dynamic exports."""
+    free = onnx.ModelProto()
+    free.CopyFrom(model)
+    for value, shape in zip(
+        (*free.graph.input, *free.graph.output), (("batch", 3, "height", "width"), *outputs), strict=True
+    ):
+        for dim, size in zip(value.type.tensor_type.shape.dim, shape, strict=True):
+            if isinstance(size, str):
+                dim.dim_param = size
+            else:
+                dim.dim_value = size
+    return free
+
+
 def classifier_network() -> onnx.ModelProto:
     net = Network()
     feature = pyramid(net)[1]

@@ -34,6 +34,8 @@ def signature_of(model: onnx.ModelProto) -> ModelSignature:
         (lambda: networks.nanodet_network(by_level=True), "nanodet", 3),
         (networks.end_to_end_network, "end_to_end", None),
         (networks.two_output_network, "detr", 3),
+        (lambda: networks.as_dynamic(networks.end_to_end_network(), ("batch", 10, "anchors")), "end_to_end", None),
+        (lambda: networks.as_dynamic(networks.two_output_network(), ("b", "q", 3), ("b", "r", 4)), "detr", 3),
         (networks.classifier_network, None, None),
     ],
 )

@@ -206,6 +206,11 @@ class Detector:
         """The session ends before the decode tail, which is computed here instead."""
         return self._pipeline.cut
 
+    @property
+    def overlapping(self) -> bool:
+        """One object gives several boxes before suppression; otherwise the model picks its boxes itself."""
+        return self._pipeline.decoder.overlapping
+
     def __call__(self, frame: NDArray[np.uint8]) -> Detections:
         """Return what is in a frame; see `run`."""
         return self.run(frame).detections

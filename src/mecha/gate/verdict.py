@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sized
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -15,6 +16,7 @@ from mecha.detect.preprocess import Preprocessor
 from mecha.detect.session import Session
 from mecha.errors import MechaError
 from mecha.gate.agreement import Comparison, FrameOutputs
+from mecha.gate.alignment import aligned_rows
 from mecha.gate.ceiling import score_ceiling
 from mecha.gate.latency import Effort, compare, detector_run, exported_run
 from mecha.graph.inspect import TensorInfo
@@ -151,7 +153,11 @@ def _compared(reference: Detector, candidate: Detector, frames: Frames, progress
         theirs = FrameOutputs(*candidate.examine(frame))
         if not theirs.finite:
             raise _UnusableError(f"frame {number} of {total}: the outputs hold NaN or infinity; expected numbers")
-        compared.add(FrameOutputs(*reference.examine(frame)), theirs)
+        ours = FrameOutputs(*reference.examine(frame))
+        if not reference.overlapping:
+            rows = aligned_rows((ours.scores, ours.boxes_xyxy), (theirs.scores, theirs.boxes_xyxy))
+            theirs = replace(theirs, scores=theirs.scores[rows], boxes_xyxy=theirs.boxes_xyxy[rows])
+        compared.add(ours, theirs)
         progress("gate", number, total)
     return compared
 

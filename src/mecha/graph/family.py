@@ -54,7 +54,9 @@ def _single(model: "ModelProto", shape: Shape, names: tuple[str, ...] | None) ->
     index = GraphIndex.of(model)
     tail = find_tail(model)
     values = _value_nodes(index, tail)
-    if shape[2] == _BOX + 2 and any(node.op_type in _SELECTING for node in values):
+    # Exporters name the last axis of a dynamic export after that of other heads, although it always holds six values.
+    six = shape[2] == _BOX + 2 or isinstance(shape[2], str)
+    if six and any(node.op_type in _SELECTING for node in values):
         return Family("end_to_end", len(names) if names else None)
     head = find_yolov8_head(model)
     if head is not None and (isinstance(shape[1], str) or shape[1] == _BOX + head.class_count):
@@ -140,7 +142,10 @@ def _detr(outputs: Sequence[Shape]) -> Family | None:
         return None
     boxes = [shape for shape in outputs if shape[2] == _BOX]
     logits = [shape for shape in outputs if shape[2] != _BOX]
-    if len(boxes) != 1 or boxes[0][1] != logits[0][1]:
+    if len(boxes) != 1:
+        return None
+    counts = boxes[0][1], logits[0][1]
+    if counts[0] != counts[1] and all(isinstance(count, int) for count in counts):
         return None
     return Family("detr", int(logits[0][2]) if isinstance(logits[0][2], int) else None)
 
