@@ -191,7 +191,9 @@ def test_a_family_that_cannot_be_decoded_is_refused(blobs: Path) -> None:
         Detector.from_file(blobs, spec, precision="FP32")
 
 
-def test_without_the_onnx_package_a_model_runs_whole(blobs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_onnx_package_a_model_runs_whole(
+    blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real_import = builtins.__import__
 
     def refuse_onnx(name: str, *args: Any, **kwargs: Any) -> Any:
@@ -200,6 +202,7 @@ def test_without_the_onnx_package_a_model_runs_whole(blobs: Path, monkeypatch: p
         return real_import(name, *args, **kwargs)
 
     expected = Detector(blobs)(scene((8, 8, 8, RED)))
+    monkeypatch.setenv("MECHA_CACHE_DIR", str(tmp_path / "no copy of an earlier start"))
     monkeypatch.setattr(builtins, "__import__", refuse_onnx)
     detector = Detector.from_file(blobs, blob_spec(), precision="FP32")
     assert not detector.cut

@@ -14,10 +14,11 @@ from mecha.detect.detections import Detections, StageTimes
 from mecha.detect.locate import chosen_size, locate
 from mecha.detect.nms import nms
 from mecha.detect.pipeline import Pipeline, load_pipeline
+from mecha.detect.prepared import PreparedCopies
 from mecha.detect.preprocess import Letterbox
 from mecha.detect.session import default_threads
 from mecha.errors import ConfigError, MechaError
-from mecha.store.digests import sha256_of
+from mecha.project import cache_dir
 from mecha.store.spec import ModelSpec
 
 Precision = Literal["FP32", "INT8"]
@@ -158,10 +159,11 @@ class Detector:
         self._size = chosen_size(spec, options.input_size)
         height, width = self._size
         threads = options.threads or default_threads()
-        self._pipeline: Pipeline = load_pipeline(file, spec, height=height, width=width, threads=threads)
+        copies = PreparedCopies(cache_dir(os.environ) / "prepared")
+        self._pipeline: Pipeline = load_pipeline(file, spec, height=height, width=width, threads=threads, copies=copies)
         self._spec = spec
         self._precision = precision
-        self._digest = sha256_of(file)
+        self._digest = self._pipeline.digest
         self.notice = self._pipeline.notice
 
     def with_thresholds(self, *, score_threshold: float, iou_threshold: float, max_detections: int) -> Self:

@@ -1,13 +1,16 @@
 """One ONNX file made ready to detect: cut before its decode tail, loaded, and paired with what reads it."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mecha.detect.decode.candidates import DecodeTarget
 from mecha.detect.decode.registry import planner_of
-from mecha.detect.preprocess import Preprocessor
+from mecha.detect.prepared import Prepared, PreparedCopies, prepared_key
+from mecha.detect.preprocess import Preprocessor, pixel_scale
 from mecha.detect.session import Session
+from mecha.graph.reading import read_bytes
 
 if TYPE_CHECKING:
     from mecha.detect.decode.candidates import Decoder
@@ -20,6 +23,7 @@ class Pipeline:
 
     Attributes:
         cut: the decode tail is left out of the session.
+        digest: sha256 of the file, lower-case hex.
         notice: one line when the model runs slower than it could, empty otherwise.
     """
 
@@ -27,13 +31,20 @@ class Pipeline:
     session: Session
     decoder: "Decoder"
     cut: bool
+    digest: str
     notice: str = ""
 
 
-def load_pipeline(file: Path, spec: "ModelSpec", *, height: int, width: int, threads: int) -> Pipeline:
+def load_pipeline(
+    file: Path, spec: "ModelSpec", *, height: int, width: int, threads: int, copies: PreparedCopies | None = None
+) -> Pipeline:
     """Load an ONNX file as mecha runs it.
 
-    Where the `onnx` package is missing the graph cannot be cut; it then runs whole, and the notice says so.
+    Where the `onnx` package is missing and no copy was kept, the graph cannot be cut; it then runs whole, and the
+    notice says so.
+
+    Args:
+        copies: where what is made of the file is kept for the next time; None keeps nothing.
 
     Raises:
         NotFoundError: there is no such file.
@@ -42,29 +53,46 @@ def load_pipeline(file: Path, spec: "ModelSpec", *, height: int, width: int, thr
     """
     planner = planner_of(spec.family, where=spec.name)
     target = DecodeTarget(height, width, len(spec.classes), where=spec.name)
+    data = read_bytes(file)
+    digest = hashlib.sha256(data).hexdigest()
+    key = prepared_key(digest, spec, height=height, width=width)
+    prepared = copies.find(key) if copies else None
     notice = ""
-    model: bytes | Path = file
-    try:
-        import onnx  # noqa: F401 - asked for here, because the next import only needs it when it is called
-    except ImportError as error:
-        plan = planner(None, target)
-        notice = f"{spec.name} runs whole, which is slower, because the package onnx is missing: {error}"
-    else:
-        from mecha.graph.cut import cut_at
-        from mecha.graph.prepare import fix_input_size, load_model
-
-        graph = load_model(file)
-        if spec.input.dynamic:
-            graph = fix_input_size(graph, height, width)
-        plan = planner(graph, target)
-        if plan.tensors:
-            model = cut_at(graph, plan.tensors).SerializeToString()
-        elif spec.input.dynamic:
-            model = graph.SerializeToString()
+    if prepared is None:
+        try:
+            import onnx  # noqa: F401 - asked for here, because the next import only needs it when it is called
+        except ImportError as error:
+            decoder = planner(None, target).decoder
+            prepared = Prepared(data, decoder, cut=False, pixels=False)
+            notice = f"{spec.name} runs whole, which is slower, because the package onnx is missing: {error}"
+        else:
+            prepared = _prepare(data, spec, height, width, where=str(file))
+            if copies:
+                copies.keep(key, prepared)
     return Pipeline(
-        preprocess=Preprocessor(spec.preprocessing, height, width),
-        session=Session(model, threads=threads, where=str(file)),
-        decoder=plan.decoder,
-        cut=bool(plan.tensors),
+        preprocess=Preprocessor(spec.preprocessing, height, width, pixels=prepared.pixels),
+        session=Session(prepared.model, threads=threads, where=str(file)),
+        decoder=prepared.decoder,
+        cut=prepared.cut,
+        digest=digest,
         notice=notice,
     )
+
+
+def _prepare(data: bytes, spec: "ModelSpec", height: int, width: int, *, where: str) -> Prepared:
+    """Cut the graph, and let it take pixels."""
+    from mecha.detect.pixels import take_pixels
+    from mecha.graph.cut import cut_at
+    from mecha.graph.prepare import fix_input_size
+    from mecha.graph.reading import parse_model
+
+    graph = parse_model(data, where=where)
+    if spec.input.dynamic:
+        graph = fix_input_size(graph, height, width)
+    target = DecodeTarget(height, width, len(spec.classes), where=spec.name)
+    plan = planner_of(spec.family, where=spec.name)(graph, target)
+    if plan.tensors:
+        graph = cut_at(graph, plan.tensors)
+    scale = pixel_scale(spec.preprocessing)
+    pixels = scale is not None and take_pixels(graph, scale)
+    return Prepared(graph.SerializeToString(), plan.decoder, cut=bool(plan.tensors), pixels=pixels)

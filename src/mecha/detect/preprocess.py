@@ -1,7 +1,7 @@
 """From a frame to a model's input tensor, and from boxes in the input back to the frame."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,31 +97,42 @@ class Letterbox:
         return np.array([self.pad_x, self.pad_y] * 2, dtype=np.float64)
 
 
+def pixel_scale(preset: "PreprocessingPreset") -> float | None:
+    """Return the factor between pixels and values; None where the channels differ, so that there is no such factor."""
+    scales, offsets = set(_PRESETS[preset].scale), set(_PRESETS[preset].offset)
+    return scales.pop() if len(scales) == 1 and offsets == {0.0} else None
+
+
 class Preprocessor:
     """Turns frames into input tensors of one size, in buffers that are kept from frame to frame.
 
-    One resize writes into the buffer, one multiplication per channel writes its floats into the tensor; the padding is
-    written only when the frame size changes. Not thread-safe, because of the buffers.
+    One resize writes into the buffer, one pass per channel writes it into the tensor; the padding is written only when
+    the frame size changes. Not thread-safe, because of the buffers.
+
+    Args:
+        preset: of the model.
+        height, width: of the tensor, pixels.
+        pixels: give uint8 pixels, for a model that turns them into values itself; for presets with a `pixel_scale`.
     """
 
-    def __init__(self, preset: "PreprocessingPreset", height: int, width: int) -> None:
+    def __init__(self, preset: "PreprocessingPreset", height: int, width: int, *, pixels: bool = False) -> None:
         self._preset = _PRESETS[preset]
         self._height = height
         self._width = width
-        self._tensor = np.empty((1, 3, height, width), dtype=np.float32)
+        self._tensor = np.empty((1, 3, height, width), dtype=np.uint8 if pixels else np.float32)
         self._geometry: Letterbox | None = None
         self._resized = np.empty((0, 0, 3), dtype=np.uint8)
         self._plane = np.empty((0, 0), dtype=np.uint8)
 
-    def __call__(self, frame: NDArray[np.uint8]) -> tuple[NDArray[np.float32], Letterbox]:
+    def __call__(self, frame: NDArray[np.uint8]) -> tuple[NDArray[Any], Letterbox]:
         """Return the input tensor and where the frame lies in it.
 
         Args:
             frame: BGR uint8 (H, W, 3), or what `mecha.detect.images.as_bgr` accepts.
 
         Returns:
-            The tensor (1, 3, height, width) float32 and the geometry. The tensor is this object's own buffer and is
-            overwritten by the next call: copy it to keep it.
+            The tensor (1, 3, height, width), float32 or with `pixels` uint8, and the geometry. The tensor is this
+            object's own buffer and is overwritten by the next call: copy it to keep it.
 
         Raises:
             IntegrityError: the array is no image.
@@ -133,6 +144,11 @@ class Preprocessor:
         height, width = self._resized.shape[:2]
         cv2.resize(frame, (width, height), dst=self._resized, interpolation=cv2.INTER_LINEAR)
         preset, top, left = self._preset, geometry.pad_y, geometry.pad_x
+        if self._tensor.dtype == np.uint8:
+            for channel in range(3):
+                target = self._tensor[0, channel, top : top + height, left : left + width]
+                cv2.extractChannel(self._resized, 2 - channel if preset.rgb else channel, target)
+            return self._tensor, geometry
         for channel in range(3):
             # A plane of its own first: numpy converts contiguous bytes twice as fast as every third one (0.31 against
             # 0.63 ms for 640 x 640).
@@ -162,8 +178,12 @@ class Preprocessor:
             frame_width=frame_width,
             frame_height=frame_height,
         )
-        for channel in range(3):
-            self._tensor[0, channel] = _PAD_VALUE * self._preset.scale[channel] + self._preset.offset[channel]
+        if self._tensor.dtype == np.uint8:
+            self._tensor[:] = _PAD_VALUE
+        else:
+            for channel in range(3):
+                padding = np.float32(_PAD_VALUE) * np.float32(self._preset.scale[channel])
+                self._tensor[0, channel] = padding + np.float32(self._preset.offset[channel])
         self._resized = np.empty((height, width, 3), dtype=np.uint8)
         self._plane = np.empty((height, width), dtype=np.uint8)
         self._geometry = geometry

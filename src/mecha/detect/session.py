@@ -129,6 +129,9 @@ def session_options(threads: int) -> "onnxruntime.SessionOptions":
     options.inter_op_num_threads = 1
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.log_severity_level = _LOG_FATAL
+    # One block planned for all tensors of a run is no quicker and holds more: INT8 of yolov8n at 640 takes 34.5 ms with
+    # it and 34.7 without, the process 108 MB and 88; FP32 85.5 and 86.1 ms, 130 and 114 MB.
+    options.enable_mem_pattern = False
     # A thread that spins after its work is done takes the core from the camera and the next process.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if cpu_features().saturates:

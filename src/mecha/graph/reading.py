@@ -92,18 +92,22 @@ def load_model(path: Path) -> "ModelProto":
         IntegrityError: the bytes are no ONNX model, or not all of one.
         UnsupportedModelError: the model is larger than 2 GB or keeps its weights in other files.
     """
+    return parse_model(read_bytes(path), where=str(path))
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return the bytes of a file that may be a model; errors as for `load_model`, those of its content apart."""
     try:
         size = path.stat().st_size
         if size > _LARGEST_MODEL:
             raise UnsupportedModelError(
                 f"{path}: got {size} bytes; expected an ONNX model of at most 2 GB", hint=_EXTERNAL_HINT
             )
-        data = path.read_bytes()
+        return path.read_bytes()
     except FileNotFoundError as error:
         raise NotFoundError(f"{path}: no such file; expected an ONNX model") from error
     except OSError as error:
         raise DiskError(f"{path}: cannot be read: {error.strerror or error}") from error
-    return parse_model(data, where=str(path))
 
 
 def name_nodes(graph: "GraphProto") -> None:
