@@ -261,7 +261,9 @@ def nanodet_network(*, classes: int = 3, bins: int = 8, by_level: bool = False) 
         shapes: dict[str, Sequence[int | str] | None] = {}
         for width in (classes, 4 * bins):
             for feature, stride in maps:
-                flat = net.add("Reshape", net.conv(feature, 32, width), net.const([1, width, -1], np.int64))
+                x = net.conv(feature, 32, width)
+                x = net.add("Sigmoid", x) if width == classes else x
+                flat = net.add("Reshape", x, net.const([1, width, -1], np.int64))
                 shapes[net.add("Transpose", flat, perm=[0, 2, 1])] = (1, (64 // stride) ** 2, width)
         return net.model(shapes)
     levels = []
