@@ -1,6 +1,7 @@
 """Each family's decoder against the formula written as loops, and on whole graphs of the family's signature."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -12,10 +13,15 @@ from numpy.typing import NDArray
 from mecha.detect.decode import detr, end_to_end, nanodet, yolov5, yolox
 from mecha.detect.decode.candidates import Candidates, DecodeTarget, corners
 from mecha.detect.decode.registry import DECODABLE, planner_of
+from mecha.detect.detector import Detector
+from mecha.detect.images import read_image
+from mecha.detect.preprocess import Preprocessor
+from mecha.detect.session import Session
 from mecha.errors import UnsupportedModelError
 from mecha.graph.cut import cut_at
 from mecha.graph.family import FAMILIES
-from mecha.graph.reading import parse_model
+from mecha.graph.prepare import fix_input_size
+from mecha.graph.reading import load_model, parse_model
 from tests.detect.tails import ANCHORS, yolov5_detector
 from tests.graph import networks
 
@@ -245,6 +251,32 @@ def test_a_graph_cut_before_its_tail_gives_what_the_whole_graph_gives(
     np.testing.assert_allclose(boxes, expected_boxes, atol=1e-2)
     found, expected = plan.decoder.candidates(cut, 0.3), exported.candidates(networks.run(model, image), 0.3)
     assert len(found.scores) == len(expected.scores) > 0
+
+
+@pytest.mark.shared_data
+@pytest.mark.parametrize(
+    ("model", "count"), [("yolov8n", 6), ("yolo11n", 6), ("yolov5n", 3), ("yolox_nano", 9), ("yolov8n_dynamic", 6)]
+)
+def test_real_models_give_cut_what_they_give_whole(shared_data: Path, model: str, count: int) -> None:
+    file = shared_data / "models" / f"{model}.onnx"
+    detector = Detector(file, precision="fp32", threads=1)
+    spec, (height, width) = detector.spec, detector.input_size
+    target = DecodeTarget(height, width, len(spec.classes), where=model)
+    exported = planner_of(spec.family, where=model)(None, target).decoder
+    graph = load_model(file)
+    if spec.input.dynamic:
+        graph = fix_input_size(graph, height, width)
+    assert len(planner_of(spec.family, where=model)(graph, target).tensors) == count
+    whole = Session(file, threads=1)
+    preprocess = Preprocessor(spec.preprocessing, height, width)
+    photos = [shared_data / "images" / name for name in ("bus.jpg", "zidane.jpg")]
+    photos += sorted((shared_data / "coco/val").glob("*.jpg"))[:4]
+    for photo in photos:
+        frame = read_image(photo)
+        scores, boxes = detector.raw(frame)
+        expected_scores, expected_boxes = exported.raw(whole.run(preprocess(frame)[0]))
+        assert np.abs(scores - expected_scores).max() < 0.002
+        assert np.abs(boxes - expected_boxes).max() < 0.5
 
 
 def test_anchor_shapes_are_read_from_the_graph() -> None:

@@ -2,9 +2,9 @@
 
 A tensor stored in 8 bits ends where its calibration ended. Calibrated on frames without objects, the class logits end
 below 0 and no score can pass 0.5; stored together with box coordinates, every score rounds to 0. Frames without objects
-do not show it, because there the scores of FP32 are small too. So the probe raises every class logit by the same large
-number, in the graph, just behind the convolution that makes it: in FP32 all scores are then 1, and in INT8 they are as
-high as the file lets them be.
+do not show it, because there the scores of FP32 are small too. So the probe raises every class logit, and every logit
+of objectness, which multiplies scores, by the same large number, in the graph, just behind the convolution that makes
+it: in FP32 all scores are then 1, and in INT8 they are as high as the file lets them be.
 """
 
 from pathlib import Path
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mecha.detect.decode.candidates import DecodeTarget
+from mecha.detect.decode.objectness import BEFORE_CLASSES, BOX
 from mecha.detect.decode.registry import planner_of
 from mecha.detect.preprocess import Preprocessor
 from mecha.detect.session import Session
@@ -32,7 +33,7 @@ def score_ceiling(file: Path, spec: "ModelSpec", frame: NDArray[np.uint8], *, th
 
     Args:
         file: an ONNX file.
-        spec: its description; the number of classes tells the class logits from the rest.
+        spec: its description; family and number of classes tell the logits of scores from the rest.
         frame: any frame, BGR uint8.
         threads: of the session.
 
@@ -45,7 +46,7 @@ def score_ceiling(file: Path, spec: "ModelSpec", frame: NDArray[np.uint8], *, th
     model = load_model(file)
     if spec.input.dynamic:
         model = fix_input_size(model, height, width)
-    if not _lift(model, len(spec.classes)):
+    if not _lift(model, spec.family, len(spec.classes)):
         return None
     target = DecodeTarget(height, width, len(spec.classes), where=spec.name)
     decoder = planner_of(spec.family, where=spec.name)(None, target).decoder
@@ -54,8 +55,20 @@ def score_ceiling(file: Path, spec: "ModelSpec", frame: NDArray[np.uint8], *, th
     return float(scores.max())
 
 
-def _lift(model: "ModelProto", class_count: int) -> bool:
-    """Add _LIFT to every tensor of class logits, in place; say whether there was one."""
+def _amounts(family: str | None, channels: int, class_count: int) -> NDArray[np.float32] | None:
+    """Return what is added to each channel of a last convolution, (1, channels, 1, 1); None for one without scores."""
+    amounts = np.full((1, channels, 1, 1), _LIFT, dtype=np.float32)
+    if channels == class_count or (family == "yolox" and channels == 1):
+        return amounts
+    shapes, rest = divmod(channels, BEFORE_CLASSES + class_count)
+    if family != "yolov5" or rest:
+        return None
+    amounts.reshape(shapes, -1)[:, :BOX] = 0
+    return amounts
+
+
+def _lift(model: "ModelProto", family: str | None, class_count: int) -> bool:
+    """Add _LIFT to all logits that make scores, in place; say whether there were any."""
     import onnx
 
     from mecha.graph.cut import find_tail
@@ -68,13 +81,14 @@ def _lift(model: "ModelProto", class_count: int) -> bool:
     for tensor, conv in zip(tail.boundary, tail.last_convs, strict=True):
         dims = index.weight_dims(convs[conv])
         maker = index.producers.get(tensor)
+        amounts = None if dims is None else _amounts(family, dims[0], class_count)
         # A QLinearConv gives integers, to which no float can be added.
-        if dims is None or dims[0] != class_count or maker is None or maker.op_type == "QLinearConv":
+        if amounts is None or maker is None or maker.op_type == "QLinearConv":
             continue
         before, amount = f"{tensor}_before_lift", f"{tensor}_lift"
         position = list(model.graph.node).index(maker)
         maker.output[list(maker.output).index(tensor)] = before
-        model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(_LIFT, dtype=np.float32), amount))
+        model.graph.initializer.append(onnx.numpy_helper.from_array(amounts, amount))
         model.graph.node.insert(position + 1, onnx.helper.make_node("Add", [before, amount], [tensor]))
         lifted = True
     return lifted
