@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from mecha.detect.preprocess import Letterbox, Preprocessor
 from mecha.store.spec import PreprocessingPreset
 
-PRESETS: tuple[PreprocessingPreset, ...] = ("yolo", "yolox", "detr", "imagenet", "raw")
+PRESETS: tuple[PreprocessingPreset, ...] = ("yolo", "yolox", "detr", "nanodet", "imagenet", "raw")
 sides = st.integers(min_value=1, max_value=400)
 inputs = st.sampled_from([32, 64, 96, 160])
 
@@ -44,6 +44,12 @@ def test_detr_stretches_without_padding() -> None:
     assert (geometry.scale_x, geometry.scale_y) == (96 / 20, 64 / 20)
     np.testing.assert_allclose(tensor[0, :, 0, 0], [1.0, 0.2, 0.0], atol=1e-6)
     np.testing.assert_allclose(tensor[0, :, -1, -1], [1.0, 0.2, 0.0], atol=1e-6)
+
+
+def test_nanodet_is_normalised_like_imagenet_in_the_order_of_the_camera() -> None:
+    tensor, _ = Preprocessor("nanodet", 32, 32)(plain(8, 8, (255, 0, 51)))
+    expected = [(1 - 0.406) / 0.225, (0 - 0.456) / 0.224, (0.2 - 0.485) / 0.229]
+    np.testing.assert_allclose(tensor[0, :, 0, 0], expected, rtol=1e-5)
 
 
 def test_imagenet_subtracts_the_mean_and_divides_by_the_deviation() -> None:

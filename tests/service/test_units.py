@@ -1,13 +1,18 @@
 """The small decisions of the service: rates, methods, labels, sentences."""
 
+from collections.abc import Callable
 from pathlib import Path
 
+import onnx
 import pytest
+from tests.graph import networks
 
-from mecha.catalog.schema import ModelCatalogEntry, QuantizeConfig
+from mecha.catalog.schema import ModelCatalogEntry, PreprocessingPreset, QuantizeConfig
 from mecha.errors import ConfigError, UsageError
+from mecha.service.inspection import inspected_spec
 from mecha.service.labels import class_names
 from mecha.service.request import PullOptions, parse_method, parse_rate, wanted_file, wanted_int8
+from mecha.store.lockfile import LockedFile
 
 ENTRY = ModelCatalogEntry(name="m", repo="a/b", filename="m.onnx", preprocessing_preset="yolo")
 
@@ -92,3 +97,24 @@ def test_an_unusable_label_file_is_said(content: bytes, message: str, tmp_path: 
     with pytest.raises(ConfigError) as caught:
         class_names(entry, metadata=None, count=2, fetch=lambda _: file)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("make", "stated", "preset"),
+    [
+        (networks.yolov8_network, None, "yolo"),
+        (networks.yolox_network, None, "yolox"),
+        (networks.two_output_network, None, "detr"),
+        (networks.nanodet_network, None, "nanodet"),
+        (networks.yolox_network, "yolo", "yolo"),
+    ],
+)
+def test_a_preset_that_the_entry_leaves_open_is_the_family_s(
+    tmp_path: Path, make: Callable[[], onnx.ModelProto], stated: PreprocessingPreset | None, preset: str
+) -> None:
+    onnx.save(make(), tmp_path / "m.onnx")
+    entry = ENTRY.model_copy(update={"preprocessing_preset": stated, "labels": ("a", "b", "c")})
+    locked = LockedFile(
+        repo="a/b", filename="m.onnx", revision="1" * 40, requested="main", etag="", sha256="0" * 64, size_bytes=1
+    )
+    assert inspected_spec(entry, tmp_path / "m.onnx", locked, no_file).preprocessing == preset

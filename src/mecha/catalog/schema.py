@@ -11,7 +11,7 @@ from mecha.catalog.labels import COCO_LABELS
 from mecha.catalog.names import NAME_WORDS, is_model_name
 from mecha.validation import Expected, Frozen
 
-PreprocessingPreset = Literal["yolo", "yolox", "detr", "imagenet", "raw"]
+PreprocessingPreset = Literal["yolo", "yolox", "detr", "nanodet", "imagenet", "raw"]
 Family = Literal["yolov8", "yolov5", "yolox", "end_to_end", "detr", "nanodet"]
 Method = Literal["dynamic_int8", "static_int8", "auto"]
 RangeMethod = Literal["auto", "mean_minmax", "percentile", "mse", "mae", "minmax", "entropy"]
@@ -138,6 +138,7 @@ class ModelCatalogEntry(Frozen):
     Attributes:
         name: the folder it is published as.
         repo: where it is on the Hub; filename is the ONNX file in it.
+        preprocessing_preset: what becomes of a frame before the model sees it; None means the family's own way.
         revision: branch, tag or commit; None means "main", or what mecha.lock pins.
         sha256: digest the file must have, lower-case hex.
         size_bytes: size the file must have.
@@ -154,7 +155,7 @@ class ModelCatalogEntry(Frozen):
     task: _Task = "object-detection"
     repo: _Repo
     filename: _Filename
-    preprocessing_preset: PreprocessingPreset
+    preprocessing_preset: PreprocessingPreset | None = None
     revision: _Revision | None = None
     sha256: _Digest | None = None
     size_bytes: _Bytes | None = None

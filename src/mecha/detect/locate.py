@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from mecha.store.manifest import Verdict
     from mecha.store.models import PublishedModel
 
-# What the exports of a family are trained with.
-_PRESETS: Mapping[str, PreprocessingPreset] = {"yolox": "yolox", "detr": "detr"}
+# What the exports of a family are trained with; "yolo" for the others.
+_PRESETS: Mapping[str, PreprocessingPreset] = {"yolox": "yolox", "detr": "detr", "nanodet": "nanodet"}
 _DEFAULT_SIZE = (640, 640)
 
 
@@ -124,10 +124,15 @@ def inspected_spec(path: Path, signature: "ModelSignature") -> ModelSpec:
             dynamic=signature.dynamic,
             stride=signature.stride,
         ),
-        preprocessing=_PRESETS.get(family, "yolo"),
+        preprocessing=family_preset(family),
         classes=signature.names or tuple(f"class_{index}" for index in range(signature.class_count or 0)),
         source=SourceSpec(repo="", filename=path.name, revision=""),
     )
+
+
+def family_preset(family: str | None) -> PreprocessingPreset:
+    """Return what becomes of a frame where nobody says: what the exports of a family are trained with."""
+    return _PRESETS.get(family or "", "yolo")
 
 
 def read_spec(path: Path) -> ModelSpec:

@@ -50,6 +50,14 @@ _PRESETS: dict["PreprocessingPreset", _Preset] = {
         scale=(1 / (255 * _STD[0]), 1 / (255 * _STD[1]), 1 / (255 * _STD[2])),
         offset=(-_MEAN[0] / _STD[0], -_MEAN[1] / _STD[1], -_MEAN[2] / _STD[2]),
     ),
+    # ImageNet's numbers too, but on channels in the order that cameras give them.
+    "nanodet": _Preset(
+        letterbox=False,
+        centred=False,
+        rgb=False,
+        scale=(1 / (255 * _STD[2]), 1 / (255 * _STD[1]), 1 / (255 * _STD[0])),
+        offset=(-_MEAN[2] / _STD[2], -_MEAN[1] / _STD[1], -_MEAN[0] / _STD[0]),
+    ),
     "raw": _Preset(letterbox=False, centred=False, rgb=False, scale=_ONE),
 }
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mecha.catalog.schema import ModelCatalogEntry
+from mecha.detect.locate import family_preset
 from mecha.errors import ConfigError
 from mecha.graph.inspect import ModelSignature, require_detector
 from mecha.graph.reading import check_start
@@ -55,7 +56,7 @@ def inspected_spec(entry: ModelCatalogEntry, path: Path, locked: LockedFile, fet
             dynamic=signature.input_size is None,
             stride=signature.stride,
         ),
-        preprocessing=entry.preprocessing_preset,
+        preprocessing=entry.preprocessing_preset or family_preset(family),
         classes=names,
         source=SourceSpec(repo=locked.repo, filename=locked.filename, revision=locked.revision),
     )
