@@ -309,3 +309,29 @@ def test_an_error_of_a_source_is_one_of_ours() -> None:
     for text in ("", ".", os.devnull):
         with pytest.raises(MechaError), open_source(text) as source:
             list(source)
+
+
+def test_a_picture_that_cannot_be_read_is_passed_over_by_the_next_call(tmp_path: Path) -> None:
+    picture(tmp_path, "a.png", 1)
+    (tmp_path / "b.png").write_bytes(b"no picture")
+    picture(tmp_path, "c.png", 3)
+
+    with open_source(str(tmp_path)) as source:
+        assert source.read() is not None
+        with pytest.raises(IntegrityError):
+            source.read()
+        rest = list(source)
+
+    assert [(frame.sequence, Path(frame.source).name) for frame in rest] == [(1, "c.png")]
+
+
+def test_a_source_says_how_many_frames_it_gives_where_it_knows(tmp_path: Path, video: Path) -> None:
+    for name in ("a.png", "b.png"):
+        picture(tmp_path / "folder", name, 1)
+    known = {"arena://": None, "arena://?frames=7": 7, str(tmp_path / "folder"): 2, str(video): 10}
+    for text, count in known.items():
+        with open_source(text) as source:
+            assert source.count == count
+    for text in (str(tmp_path / "folder"), str(video)):
+        with open_source(text, loop=True) as source:
+            assert source.count is None

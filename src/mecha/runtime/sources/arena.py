@@ -38,7 +38,7 @@ class ArenaSource(FrameSource):
     def __init__(self, text: str, size: FrameSize) -> None:
         said = parse_qsl(text.removeprefix(_SCHEME).removeprefix("?"), keep_blank_values=True)
         drive = validated(_Drive, {key: _number(value) for key, value in said}, where=text, line_of=lambda path: None)  # noqa: ARG005
-        super().__init__(text, fps=drive.fps, live=False)
+        super().__init__(text, fps=drive.fps, live=False, count=drive.frames)
         width, height = size.of(*_DEFAULT_SIZE)
         if drive.size:
             width, height = (int(side) for side in drive.size.split("x"))

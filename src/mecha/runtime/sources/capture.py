@@ -40,7 +40,9 @@ class CaptureSource(FrameSource):
         self._open = opened
         self._capture = opened()
         rate = self._capture.get(cv2.CAP_PROP_FPS)
-        super().__init__(name, fps=rate if 0 < rate <= 1000 else None, live=live)  # noqa: PLR2004 - some files say 90000
+        fps = rate if 0 < rate <= 1000 else None  # noqa: PLR2004 - some files say 90000
+        said = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        super().__init__(name, fps=fps, live=live, count=said if said > 0 and not (live or loop) else None)
         self._size = size
         self._loop = loop
         self._lost = lost

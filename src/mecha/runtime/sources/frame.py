@@ -35,12 +35,14 @@ class FrameSource(ABC):
         name: what is shown of it; without passwords.
         fps: frames per second of real time, None where nobody knows.
         live: its frames come by themselves, and waiting for them is all it takes to be in time.
+        count: how many frames it gives, None where it has no end or nobody knows.
     """
 
-    def __init__(self, name: str, *, fps: float | None, live: bool) -> None:
+    def __init__(self, name: str, *, fps: float | None, live: bool, count: int | None = None) -> None:
         self.name = name
         self.fps = fps
         self.live = live
+        self.count = count
         self._sequence = 0
 
     @abstractmethod
@@ -48,7 +50,7 @@ class FrameSource(ABC):
         """Return the next frame, None at the end.
 
         Raises:
-            IntegrityError: a picture cannot be decoded.
+            IntegrityError: a picture cannot be decoded; the next call goes on with the next one.
             NodeError: a camera gives no more frames.
             NetworkError: a stream gives no more frames.
         """

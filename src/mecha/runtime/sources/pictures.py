@@ -14,21 +14,26 @@ _PICTURES_PER_S = 10.0
 class PictureSource(FrameSource):
     """Gives pictures in the order of their names.
 
+    Attributes:
+        files: the pictures.
+
     Raises:
         NotFoundError: nothing is there.
     """
 
     def __init__(self, text: str, size: FrameSize, *, loop: bool) -> None:
-        super().__init__(text, fps=_PICTURES_PER_S, live=False)
-        self._files = picture_files(text)
+        self.files = picture_files(text)
+        super().__init__(text, fps=_PICTURES_PER_S, live=False, count=None if loop else len(self.files))
         self._size = size
         self._loop = loop
+        self._position = 0
 
     def read(self) -> CapturedFrame | None:
         """Return the next picture; see `FrameSource.read`."""
-        if self._sequence >= len(self._files) and not self._loop:
+        if self._position >= len(self.files) and not self._loop:
             return None
-        file = self._files[self._sequence % len(self._files)]
+        file = self.files[self._position % len(self.files)]
+        self._position += 1
         return self._captured(self._size.applied(read_image(file)), str(file))
 
     def close(self) -> None:
