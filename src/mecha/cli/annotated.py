@@ -1,50 +1,95 @@
-"""Annotated frames as files: one image, or numbered images in a folder."""
+"""Annotated frames as files: one image, numbered images in a folder, or a video."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mecha.errors import DiskError, UsageError
+from mecha.cli.output import Output
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from mecha.detect.detector import Result
+    from mecha.cli.found import Found
+    from mecha.runtime.sources import FrameSource
 
-_IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp"})
+# Where nobody knows the rate of the source.
+_FPS = 30.0
+# A camera that stalls longer than this does not fill the disk with one frame.
+_LONGEST_STALL_S = 10.0
+_UNFIT_FOR_NAMES = re.compile(r"[^\w.-]+")
 
 
-class AnnotatedFrames:
-    """Writes frames with boxes to `out`: the last frame to an image file, every frame into a folder.
+class AnnotatedImage(Output):
+    """One frame in one image file."""
 
-    Raises:
-        UsageError: `out` is neither an image name nor a folder name.
-        DiskError: the folder cannot be made.
-    """
-
-    def __init__(self, out: Path) -> None:
-        suffix = out.suffix.lower()
-        if suffix and suffix not in _IMAGE_SUFFIXES:
-            expected = ", ".join(sorted(_IMAGE_SUFFIXES))
-            raise UsageError(f"--out {out}: cannot write {suffix}; expected {expected}, or a folder")
-        self._out, self._single, self._count = out, bool(suffix), 0
-        folder = out.parent if self._single else out
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise DiskError(f"--out {out}: {error.strerror}", hint="name a folder you may write to") from error
-
-    def add(self, frame_bgr: "NDArray[np.uint8]", result: "Result", name: str) -> None:
-        """Draw one frame and write it."""
-        from mecha.detect.draw import draw
+    def write(self, found: "Found") -> None:
+        """Draw the frame and write it; see `Output.add`."""
         from mecha.detect.images import write_image
 
-        footer = f"{result.precision} {result.times.total_ms:.1f} ms"
-        annotated = draw(frame_bgr, result.detections, footer=footer)
-        target = self._out if self._single else self._out / f"{self._count:06d}-{Path(name).stem}.jpg"
-        write_image(target, annotated)
-        self._count += 1
+        write_image(self.out, _annotated(found))
 
-    def close(self) -> str:
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def summary(self) -> str:
         """Say what was written."""
-        return str(self._out) if self._single else f"{self._count} frames to {self._out}"
+        return str(self.out)
+
+
+class AnnotatedFolder(Output):
+    """Each frame in an image of its own: 000000-NAME.jpg, 000001-NAME.jpg, …, NAME where the frame is from."""
+
+    def open(self) -> None:
+        """Make the folder; see `Output.open`."""
+        from mecha.store.atomic import make_dir
+
+        make_dir(self.out)
+
+    def write(self, found: "Found") -> None:
+        """Draw the frame and write it; see `Output.add`."""
+        from mecha.detect.images import write_image
+
+        name = _UNFIT_FOR_NAMES.sub("_", found.file_stem).strip("_")
+        write_image(
+            self.out / (f"{found.index:06d}-{name}.jpg" if name else f"{found.index:06d}.jpg"), _annotated(found)
+        )
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class AnnotatedVideo(Output):
+    """Frames in a video that plays at the rate of the source.
+
+    A live source gives frames as fast as they are worked on: each is shown until the next one came, so that the video
+    takes as long as what it shows.
+    """
+
+    def __init__(self, out: Path, source: "FrameSource") -> None:
+        from mecha.detect.video import VideoFile
+
+        super().__init__(out)
+        self._video = VideoFile(out, fps=source.fps or _FPS)
+        self._live = source.live
+        self._last: tuple[int, NDArray[np.uint8]] | None = None
+
+    def write(self, found: "Found") -> None:
+        """Draw the frame and write it; see `Output.add`."""
+        frame = _annotated(found)
+        if self._live and self._last is not None:
+            waited_s = min((found.captured.captured_at - self._last[0]) * 1e-9, _LONGEST_STALL_S)
+            for _ in range(round(waited_s * self._video.fps) - 1):
+                self._video.add(self._last[1])
+        self._video.add(frame)
+        self._last = (found.captured.captured_at, frame)
+
+    def close(self) -> None:
+        """Finish the video; see `Output.close`."""
+        self._video.close()
+
+
+def _annotated(found: "Found") -> "NDArray[np.uint8]":
+    from mecha.detect.draw import draw
+
+    return draw(found.captured.frame_bgr, found.result.detections, footer=found.footer())

@@ -53,3 +53,8 @@ def bytes_text(count: int | None) -> str:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1000
     return f"{size:.1f} GB"
+
+
+def count_text(count: int, noun: str) -> str:
+    """Return a number with its noun: "1 frame", "3 frames"."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"

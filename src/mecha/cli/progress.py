@@ -94,7 +94,14 @@ def _bar() -> Iterator[Progress]:
 
     name, done = TextColumn("{task.description:<16}"), TextColumn("{task.fields[done]}")
     with RichProgress(
-        name, BarColumn(), done, TimeRemainingColumn(), console=Console(stderr=True), transient=True
+        name,
+        BarColumn(),
+        done,
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        # rich would send what goes into a pipe to the terminal.
+        redirect_stdout=sys.stdout.isatty(),
     ) as bars:
         tasks: dict[str, TaskID] = {}
         begun: dict[str, tuple[float, int]] = {}
