@@ -1,4 +1,4 @@
-"""`mecha models …`: pull, list, show, verify, remove, quantize, bench, eval."""
+"""`mecha models …`: pull, list, show, verify, remove, quantize, bench, tune, eval."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -181,6 +181,23 @@ def bench(
 
     for line in bench_lines(result):
         typer.echo(line)
+
+
+@app.command()
+def tune(name: Name, as_json: AsJson = False) -> None:
+    """Find the threads and the provider that run a model fastest on this device, and use them from now on."""
+    result = model_service().tune(name)
+    if as_json:
+        echo_json(result)
+        return
+    for session in result["sessions"]:
+        tried = ", ".join(f"{_session_text(other)} {other['ms']:.1f} ms" for other in session["tried"])
+        typer.echo(f"{name} {session['precision']}: {_session_text(session)} from now on (measured: {tried})")
+
+
+def _session_text(session: dict[str, Any]) -> str:
+    threads = f"{session['threads']} thread{'s' if session['threads'] > 1 else ''}"
+    return f"{threads}, {session['provider'].removesuffix('ExecutionProvider')}"
 
 
 @app.command(name="eval")

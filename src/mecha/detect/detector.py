@@ -16,9 +16,10 @@ from mecha.detect.nms import nms
 from mecha.detect.pipeline import Pipeline, load_pipeline
 from mecha.detect.prepared import PreparedCopies
 from mecha.detect.preprocess import Letterbox
-from mecha.detect.session import default_threads
+from mecha.detect.session import CPU_PROVIDER, default_threads
 from mecha.errors import ConfigError, MechaError
 from mecha.project import cache_dir
+from mecha.store.manifest import TunedSession
 from mecha.store.spec import ModelSpec
 
 Precision = Literal["FP32", "INT8"]
@@ -96,7 +97,7 @@ class Detector:
             score_threshold: weakest score that is reported, 0 to 1.
             iou_threshold: boxes of one class that overlap more are one object, 0 to 1.
             max_detections: at most so many a frame, the strongest.
-            threads: of the session; by default what `default_threads` says.
+            threads: of the session; by default what a tune found on this device, else what `default_threads` says.
             every_class: a box is reported for each class that passes the threshold, not for its best alone. Published
                 mAP figures are measured so.
 
@@ -114,7 +115,7 @@ class Detector:
         if precision == "int8" or (precision == "auto" and located.verdict == "faster"):
             if located.int8 is not None:
                 try:
-                    self._load(located.int8, located.spec, "INT8", options)
+                    self._load(located.int8, located.spec, "INT8", options, located.tuned_for("INT8"))
                     self.warm_up()
                 except MechaError as error:
                     fault = f"cannot be used: {error}"
@@ -122,7 +123,8 @@ class Detector:
                     return
             elif not located.quantized:
                 fault = "is not there"
-        self._load(located.fp32, located.spec, "INT8" if located.quantized else "FP32", options)
+        fp32: Precision = "INT8" if located.quantized else "FP32"
+        self._load(located.fp32, located.spec, fp32, options, located.tuned_for("FP32"))
         if fault:
             self.notice = f"INT8 of {located.name} {fault}; running FP32. `{located.remedy}` makes INT8."
 
@@ -139,11 +141,13 @@ class Detector:
         max_detections: int = 300,
         threads: int | None = None,
         every_class: bool = False,
+        provider: str = CPU_PROVIDER,
     ) -> Self:
         """Load one ONNX file that `spec` describes; options and errors as for the class.
 
         Args:
             precision: what the file is; it is reported with every result.
+            provider: of onnxruntime; see `Session`.
         """
         self = cls.__new__(cls)
         self._load(
@@ -151,16 +155,26 @@ class Detector:
             spec,
             precision,
             _Options(input_size, score_threshold, iou_threshold, max_detections, threads, every_class),
+            TunedSession(threads=default_threads(), provider=provider),
         )
         return self
 
-    def _load(self, file: Path, spec: ModelSpec, precision: Precision, options: _Options) -> None:
+    def _load(
+        self, file: Path, spec: ModelSpec, precision: Precision, options: _Options, tuned: TunedSession | None
+    ) -> None:
         self._options = options
         self._size = chosen_size(spec, options.input_size)
         height, width = self._size
-        threads = options.threads or default_threads()
-        copies = PreparedCopies(cache_dir(os.environ) / "prepared")
-        self._pipeline: Pipeline = load_pipeline(file, spec, height=height, width=width, threads=threads, copies=copies)
+        tuned = tuned or TunedSession(threads=default_threads())
+        self._pipeline: Pipeline = load_pipeline(
+            file,
+            spec,
+            height=height,
+            width=width,
+            threads=options.threads or tuned.threads,
+            provider=tuned.provider,
+            copies=PreparedCopies(cache_dir(os.environ) / "prepared"),
+        )
         self._spec = spec
         self._precision = precision
         self._digest = self._pipeline.digest
@@ -202,6 +216,11 @@ class Detector:
     def threads(self) -> int:
         """Threads of the session."""
         return self._pipeline.session.threads
+
+    @property
+    def provider(self) -> str:
+        """What of onnxruntime runs the session."""
+        return self._pipeline.session.provider
 
     @property
     def cut(self) -> bool:

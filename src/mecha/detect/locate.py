@@ -11,7 +11,7 @@ from mecha.store.spec import InputSpec, ModelSpec, PreprocessingPreset, SourceSp
 
 if TYPE_CHECKING:
     from mecha.graph.inspect import ModelSignature
-    from mecha.store.manifest import Verdict
+    from mecha.store.manifest import TunedSession, TuneRecord, Verdict
     from mecha.store.models import PublishedModel
 
 # What the exports of a family are trained with; "yolo" for the others.
@@ -28,6 +28,7 @@ class LocatedModel:
         int8: None while there is no INT8 build.
         verdict: what the gate said of the INT8 build on this device.
         quantized: `fp32` is a single file that came from elsewhere and is INT8 already.
+        tuned: what `mecha models tune` found, on whatever device that was.
         remedy: the command that gets INT8.
     """
 
@@ -38,6 +39,15 @@ class LocatedModel:
     int8: Path | None = None
     verdict: "Verdict | None" = None
     quantized: bool = False
+    tuned: "TuneRecord | None" = None
+
+    def tuned_for(self, precision: str) -> "TunedSession | None":
+        """Return how a precision runs fastest, if that was measured on this device with this onnxruntime."""
+        from mecha.detect.session import tuned_device
+
+        if self.tuned is None or (self.tuned.device, self.tuned.onnxruntime) != tuned_device():
+            return None
+        return self.tuned.sessions.get(precision)
 
 
 def locate(model: str | Path, *, cwd: Path, environ: Mapping[str, str]) -> LocatedModel:
@@ -85,6 +95,7 @@ def _published(found: "PublishedModel") -> LocatedModel:
         remedy=f"mecha models quantize {found.name}",
         int8=found.int8_path,
         verdict=gate.verdict if gate else None,
+        tuned=found.manifest.tuned,
     )
 
 

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from mecha.detect.decode.candidates import DecodeTarget
 from mecha.detect.decode.registry import planner_of
+from mecha.detect.memory import give_back_memory
 from mecha.detect.prepared import Prepared, PreparedCopies, prepared_key
 from mecha.detect.preprocess import Preprocessor, pixel_scale
-from mecha.detect.session import Session
+from mecha.detect.session import CPU_PROVIDER, Session
 from mecha.graph.reading import read_bytes
 
 if TYPE_CHECKING:
@@ -36,7 +37,14 @@ class Pipeline:
 
 
 def load_pipeline(
-    file: Path, spec: "ModelSpec", *, height: int, width: int, threads: int, copies: PreparedCopies | None = None
+    file: Path,
+    spec: "ModelSpec",
+    *,
+    height: int,
+    width: int,
+    threads: int,
+    provider: str = CPU_PROVIDER,
+    copies: PreparedCopies | None = None,
 ) -> Pipeline:
     """Load an ONNX file as mecha runs it.
 
@@ -44,6 +52,7 @@ def load_pipeline(
     notice says so.
 
     Args:
+        provider: of onnxruntime; where it cannot be had the CPU runs, and the notice says so.
         copies: where what is made of the file is kept for the next time; None keeps nothing.
 
     Raises:
@@ -69,14 +78,19 @@ def load_pipeline(
             prepared = _prepare(data, spec, height, width, where=str(file))
             if copies:
                 copies.keep(key, prepared)
-    return Pipeline(
+    del data
+    session = Session(prepared.model, threads=threads, provider=provider, where=str(file))
+    pipeline = Pipeline(
         preprocess=Preprocessor(spec.preprocessing, height, width, pixels=prepared.pixels),
-        session=Session(prepared.model, threads=threads, where=str(file)),
+        session=session,
         decoder=prepared.decoder,
         cut=prepared.cut,
         digest=digest,
-        notice=notice,
+        notice=notice or session.notice,
     )
+    del prepared
+    give_back_memory()
+    return pipeline
 
 
 def _prepare(data: bytes, spec: "ModelSpec", height: int, width: int, *, where: str) -> Prepared:

@@ -2,6 +2,7 @@
 
 import os
 import re
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,16 @@ if TYPE_CHECKING:
     import onnxruntime
 
 MAX_DEFAULT_THREADS = 4
+
+CPU_PROVIDER = "CPUExecutionProvider"
+# Those that a model may run on besides the CPU. Others that onnxruntime lists send frames elsewhere.
+OTHER_PROVIDERS = (
+    "TensorrtExecutionProvider",
+    "CUDAExecutionProvider",
+    "CoreMLExecutionProvider",
+    "OpenVINOExecutionProvider",
+    "XnnpackExecutionProvider",
+)
 
 # onnxruntime's log levels run from 0 (verbose) to 4 (fatal). Its warnings are about graphs that their owner cannot
 # change, and its errors are raised besides being logged.
@@ -41,12 +52,23 @@ def default_threads() -> int:
     One core is left to the camera and to everything else the device does. Beyond four threads small detectors gain
     little and the rest of the device loses. A process that is confined to fewer CPUs counts those instead.
     """
+    return threads_for(usable_cores())
+
+
+def usable_cores() -> int:
+    """Return the physical cores that this process may use, at least 1."""
     import psutil
 
     cores = psutil.cpu_count(logical=False) or os.cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):
         cores = min(cores, len(os.sched_getaffinity(0)))
-    return threads_for(cores)
+    return cores
+
+
+def tuned_device() -> tuple[str, str]:
+    """Return what a tune holds for: this device in words, and the version of onnxruntime."""
+    cores = usable_cores()
+    return f"{cpu_features().key()}, {cores} core{'s' if cores > 1 else ''}", version("onnxruntime")
 
 
 def threads_for(cores: int) -> int:
@@ -55,19 +77,22 @@ def threads_for(cores: int) -> int:
 
 
 class Session:
-    """A model loaded for the CPU.
+    """A model loaded for one device.
 
     Attributes:
+        provider: of onnxruntime, what runs the model.
+        notice: one line where that is not the provider that was asked for, empty otherwise.
         inputs: what it takes; outputs: what it gives. A dimension that is not fixed has a name or "?".
         threads: threads that one run uses.
     """
 
-    def __init__(self, model: bytes | Path, *, threads: int, where: str = "") -> None:
+    def __init__(self, model: bytes | Path, *, threads: int, provider: str = CPU_PROVIDER, where: str = "") -> None:
         """Load a model.
 
         Args:
             model: an ONNX file, or its bytes.
             threads: at least 1.
+            provider: of onnxruntime; the CPU takes what it does not run, or everything where it is not there.
             where: what messages call the model; its path by default.
 
         Raises:
@@ -82,12 +107,17 @@ class Session:
         if isinstance(model, Path) and not model.is_file():
             raise NotFoundError(f"{model}: no such file; expected an ONNX model")
         source = str(model) if isinstance(model, Path) else model
-        try:
-            self._session = onnxruntime.InferenceSession(
-                source, session_options(threads), providers=["CPUExecutionProvider"]
-            )
-        except runtime_errors() as error:
-            raise self._load_error(error) from error
+        session = self._on(source, provider) if provider in other_providers() else None
+        if session is None:
+            try:
+                session = onnxruntime.InferenceSession(source, session_options(threads), providers=[CPU_PROVIDER])
+            except runtime_errors() as error:
+                raise self._load_error(error) from error
+        self._session = session
+        self.provider: str = session.get_providers()[0]
+        self.notice = ""
+        if self.provider != provider:
+            self.notice = f"{self._where} cannot run on {provider} here; running on the CPU."
         self.inputs = tuple(_tensor_info(value) for value in self._session.get_inputs())
         self.outputs = tuple(_tensor_info(value) for value in self._session.get_outputs())
         self._input_name = self.inputs[0].name if self.inputs else ""
@@ -106,6 +136,17 @@ class Session:
             ) from error
         return outputs
 
+    def _on(self, source: str | bytes, provider: str) -> "onnxruntime.InferenceSession | None":
+        """Load on another provider than the CPU's; None where that does not load this model."""
+        import onnxruntime
+
+        try:
+            return onnxruntime.InferenceSession(
+                source, session_options(self.threads), providers=[provider, CPU_PROVIDER]
+            )
+        except runtime_errors():
+            return None
+
     def _load_error(self, error: Exception) -> MechaError:
         reason = _reason(error)
         if "protobuf" in reason.lower():
@@ -118,6 +159,14 @@ class Session:
             f"{self._where}: onnxruntime cannot load it: {reason}",
             hint="The model needs an operator or opset that the installed onnxruntime does not have on this CPU.",
         )
+
+
+def other_providers() -> tuple[str, ...]:
+    """Return the providers besides the CPU's that the installed onnxruntime has, of those that mecha knows."""
+    import onnxruntime
+
+    available = onnxruntime.get_available_providers()
+    return tuple(name for name in OTHER_PROVIDERS if name in available)
 
 
 def session_options(threads: int) -> "onnxruntime.SessionOptions":

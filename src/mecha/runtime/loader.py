@@ -8,6 +8,7 @@ import psutil
 
 from mecha.detect.detector import Detector, Precision
 from mecha.detect.locate import LocatedModel, locate
+from mecha.detect.session import CPU_PROVIDER
 from mecha.errors import NotFoundError
 from mecha.runtime.variants import Choice, FrameDetector, Variant, Wanted
 from mecha.store.models import INT8_FILE, MANIFEST_FILE, MODEL_FILE, SPEC_FILE
@@ -47,12 +48,15 @@ class ModelLoader:
 
     def load(self, variant: Variant) -> FrameDetector:
         """Load one file; see `Loader.load`."""
+        located = self._located[variant.model]
+        tuned = located.tuned_for(variant.precision)
         return Detector.from_file(
             self._root / variant.file,
-            self._located[variant.model].spec,
+            located.spec,
             precision=variant.precision,
             input_size=variant.input_size,
-            threads=variant.threads,
+            threads=variant.threads or (tuned.threads if tuned else None),
+            provider=tuned.provider if tuned else CPU_PROVIDER,
         )
 
     def memory_mb(self) -> float:

@@ -13,10 +13,14 @@ from mecha.service.report import ModelRow, PullPlan, PullReport
 from mecha.service.request import PullOptions, wanted_file, wanted_int8
 from mecha.store.blobs import BlobCache, packaged_models
 from mecha.store.lockfile import LockFile
+from mecha.store.locks import exclusive
 from mecha.store.models import BrokenModel, Fault, ModelStore, PublishedModel
 
 if TYPE_CHECKING:
     from mecha.hub.source import Source
+
+# A pull of the same model holds the lock for as long as it builds INT8.
+_TUNE_LOCK_TIMEOUT_S = 60.0
 
 
 class ModelService:
@@ -170,6 +174,33 @@ class ModelService:
         from mecha.gate.accuracy import accuracy
 
         return accuracy(published, data, images, limit=limit, threads=threads, progress=progress)
+
+    def tune(self, name: str) -> dict[str, Any]:
+        """Measure which threads and provider run a model fastest here, and remember it; `models tune --json`.
+
+        Raises:
+            NotFoundError: the model is not pulled.
+        """
+        from mecha.gate.tune import tune, tune_record
+
+        tunings = tune(self.store.require(name))
+        record = tune_record(tunings)
+        with exclusive(self.store.lock_file(name), timeout_s=_TUNE_LOCK_TIMEOUT_S):
+            self.store.remember(name, record)
+        return {
+            "schema": 1,
+            "name": name,
+            "device": record.device,
+            "onnxruntime": record.onnxruntime,
+            "sessions": [
+                {
+                    "precision": tuning.precision,
+                    **tuning.chosen.model_dump(),
+                    "tried": [session.model_dump() for session in tuning.tried],
+                }
+                for tuning in tunings
+            ],
+        }
 
     def _entry_of(self, published: PublishedModel) -> ModelCatalogEntry:
         """Return the entry a published model came from, by the catalog if it still names it, else by its manifest."""

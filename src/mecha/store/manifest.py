@@ -128,6 +128,28 @@ class Int8Record(Frozen):
     left_float: tuple[str, ...] = ()
 
 
+class TunedSession(Frozen):
+    """How a session runs fastest on this device: threads, and the provider of onnxruntime; its median milliseconds."""
+
+    threads: int
+    provider: str = "CPUExecutionProvider"
+    ms: float | None = None
+
+
+class TuneRecord(Frozen):
+    """What a tune found; it counts for this device only.
+
+    Attributes:
+        device: features of the CPU and its physical cores ("x86_64+avx2, 4 cores").
+        onnxruntime: version.
+        sessions: by precision, "FP32" or "INT8".
+    """
+
+    device: str
+    onnxruntime: str
+    sessions: dict[str, TunedSession]
+
+
 class Manifest(Frozen):
     """manifest.json.
 
@@ -136,6 +158,7 @@ class Manifest(Frozen):
         files: published files by name; manifest.json itself is not listed.
         tools: versions by package ("onnxruntime": "1.31.1").
         device: CPU architecture and the features INT8 depends on.
+        tuned: how sessions run fastest, None before a tune.
     """
 
     schema_: Literal[1] = Field(default=1, alias="schema")
@@ -147,5 +170,6 @@ class Manifest(Frozen):
     int8: Int8Record
     tools: dict[str, str] = Field(default_factory=dict)
     device: dict[str, str] = Field(default_factory=dict)
+    tuned: TuneRecord | None = None
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)

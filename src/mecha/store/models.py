@@ -23,7 +23,7 @@ from mecha.store.atomic import (
 from mecha.store.digests import sha256_of
 from mecha.store.exchange import Exchange, exchange
 from mecha.store.faults import disk_error
-from mecha.store.manifest import Manifest
+from mecha.store.manifest import Manifest, TuneRecord
 from mecha.store.spec import ModelSpec, serialised
 from mecha.validation import json_line_of, parse_json, read_text, validated
 from mecha.words import size_words
@@ -203,6 +203,17 @@ class ModelStore:
         write_file(staged / MANIFEST_FILE, serialised(ordered))
         replace_dir(staged, final, swap=self._swap)
         sweep(self.models_dir)
+        return self.require(name)
+
+    def remember(self, name: str, tuned: TuneRecord) -> PublishedModel:
+        """Write what a tune found into the manifest of a model; its files stay as they are.
+
+        Raises:
+            NotFoundError: it was not pulled.
+            DiskError: the manifest is as it was.
+        """
+        model = self.require(name)
+        write_file(model.path / MANIFEST_FILE, serialised(model.manifest.model_copy(update={"tuned": tuned})))
         return self.require(name)
 
     def remove(self, name: str) -> None:

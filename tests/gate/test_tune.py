@@ -1,0 +1,91 @@
+from pathlib import Path
+
+import pytest
+
+from mecha.detect.detector import Detector
+from mecha.detect.session import CPU_PROVIDER, Session, default_threads, tuned_device
+from mecha.gate.tune import candidates, choose, tune, tune_record
+from mecha.store.manifest import Manifest, TunedSession, TuneRecord
+from mecha.store.models import MANIFEST_FILE, ModelStore
+from tests.detect.blob_detector import RED, blob_detector, scene
+from tests.detect.published_blobs import publish_blobs
+
+
+@pytest.mark.parametrize(
+    ("cores", "default", "threads"),
+    [(1, 1, [1]), (2, 1, [1, 2]), (4, 3, [3, 1, 2, 4]), (6, 4, [4, 1, 2, 6]), (64, 4, [4, 1, 2, 8])],
+)
+def test_numbers_of_threads_are_tried_up_to_the_cores_and_the_default_first(
+    cores: int, default: int, threads: list[int]
+) -> None:
+    tried = candidates(cores, default, ())
+    assert [session.threads for session in tried] == threads
+    assert {session.provider for session in tried} == {CPU_PROVIDER}
+
+
+def test_other_providers_are_tried_with_the_default_threads() -> None:
+    last = candidates(4, 3, ["CUDAExecutionProvider"])[-1]
+    assert (last.threads, last.provider) == (3, "CUDAExecutionProvider")
+
+
+@pytest.mark.parametrize(
+    ("times_ms", "threads"), [([30.0, 20.0, 25.0], 2), ([30.0, 28.0, 29.0], 1), ([30.0], 1), ([30.0, 40.0], 1)]
+)
+def test_only_what_is_clearly_faster_than_the_default_is_chosen(times_ms: list[float], threads: int) -> None:
+    tried = [TunedSession(threads=number, ms=ms) for number, ms in enumerate(times_ms, start=1)]
+    assert choose(tried).threads == threads
+
+
+def test_every_precision_is_measured(tmp_path: Path) -> None:
+    store = ModelStore(tmp_path)
+    model = publish_blobs(store, int8=blob_detector())
+    tunings = tune(model)
+    assert [tuning.precision for tuning in tunings] == ["FP32", "INT8"]
+    for tuning in tunings:
+        assert tuning.chosen in tuning.tried
+        assert tuning.tried[0].threads == default_threads()
+        assert all(session.ms is not None and session.ms > 0 for session in tuning.tried)
+    record = tune_record(tunings)
+    assert store.remember("blobs", record).manifest.tuned == record
+    assert store.verify("blobs") == ()
+
+
+def remembered(store: ModelStore, device: str, version: str) -> Path:
+    publish_blobs(store)
+    record = TuneRecord(device=device, onnxruntime=version, sessions={"FP32": TunedSession(threads=3)})
+    return store.remember("blobs", record).path
+
+
+def test_a_detector_uses_the_threads_that_were_found_unless_it_is_told_others(tmp_path: Path) -> None:
+    folder = remembered(ModelStore(tmp_path), *tuned_device())
+    assert Detector(folder).threads == 3
+    assert Detector(folder, threads=2).threads == 2
+
+
+def test_what_was_found_on_another_device_does_not_count(tmp_path: Path) -> None:
+    device, version = tuned_device()
+    assert Detector(remembered(ModelStore(tmp_path), "another CPU", version)).threads == default_threads()
+    assert Detector(remembered(ModelStore(tmp_path), device, "0.0.1")).threads == default_threads()
+
+
+def test_a_manifest_without_a_tune_is_read(tmp_path: Path) -> None:
+    model = publish_blobs(ModelStore(tmp_path))
+    text = (model.path / MANIFEST_FILE).read_text(encoding="utf-8")
+    data = Manifest.model_validate_json(text).model_dump(mode="json", by_alias=True)
+    del data["tuned"]
+    assert Manifest.model_validate(data).tuned is None
+
+
+def test_a_provider_that_is_not_there_leaves_the_cpu_and_says_so() -> None:
+    session = Session(blob_detector(), threads=1, provider="CUDAExecutionProvider", where="blobs.onnx")
+    assert session.provider == CPU_PROVIDER
+    assert session.notice == "blobs.onnx cannot run on CUDAExecutionProvider here; running on the CPU."
+    assert Session(blob_detector(), threads=1).notice == ""
+
+
+def test_the_notice_of_a_provider_is_the_notice_of_the_detector(tmp_path: Path) -> None:
+    model = publish_blobs(ModelStore(tmp_path))
+    detector = Detector.from_file(model.fp32_path, model.spec, precision="FP32", provider="TensorrtExecutionProvider")
+    assert detector.notice == (f"{model.fp32_path} cannot run on TensorrtExecutionProvider here; running on the CPU.")
+    assert detector.provider == CPU_PROVIDER
+    assert len(detector(scene((8, 8, 8, RED)))) == 1
