@@ -58,5 +58,6 @@ class Found:
     def footer(self) -> str:
         """Say what ran and how long each stage took, for the bottom of a frame."""
         times = self.result.times
-        stages = f"pre {times.pre_ms:.1f}, session {times.session_ms:.1f}, post {times.post_ms:.1f}"
-        return f"{self.model} {self.result.precision} {times.total_ms:.1f} ms ({stages})"
+        stages = f"pre {times.pre_ms:.1f}  session {times.session_ms:.1f}  post {times.post_ms:.1f}"
+        # A narrow frame shows the first words only.
+        return f"{self.result.precision} {times.total_ms:.1f} ms  {self.model}  {stages}"
