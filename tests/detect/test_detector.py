@@ -157,7 +157,8 @@ def test_int8_of_a_single_file_runs_fp32_and_says_how_to_get_int8(blobs: Path) -
     detector = Detector(blobs, precision="int8")
     assert detector.precision == "FP32"
     assert detector.notice == (
-        f"INT8 of blobs is not there; running FP32. `mecha models add {blobs} --name blobs` makes INT8."
+        "INT8 of blobs is not there; running FP32. "
+        "An entry in model_catalog.toml and `mecha models pull NAME` make INT8."
     )
     assert Detector(blobs).notice == ""
 

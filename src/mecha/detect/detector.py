@@ -126,7 +126,7 @@ class Detector:
         fp32: Precision = "INT8" if located.quantized else "FP32"
         self._load(located.fp32, located.spec, fp32, options, located.tuned_for("FP32"))
         if fault:
-            self.notice = f"INT8 of {located.name} {fault}; running FP32. `{located.remedy}` makes INT8."
+            self.notice = f"INT8 of {located.name} {fault}; running FP32. {located.remedy}"
 
     @classmethod
     def from_file(

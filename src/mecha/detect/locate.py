@@ -29,7 +29,7 @@ class LocatedModel:
         verdict: what the gate said of the INT8 build on this device.
         quantized: `fp32` is a single file that came from elsewhere and is INT8 already.
         tuned: what `mecha models tune` found, on whatever device that was.
-        remedy: the command that gets INT8.
+        remedy: a sentence that says how to get INT8.
     """
 
     name: str
@@ -92,7 +92,7 @@ def _published(found: "PublishedModel") -> LocatedModel:
         name=found.name,
         fp32=found.fp32_path,
         spec=found.spec,
-        remedy=f"mecha models quantize {found.name}",
+        remedy=f"`mecha models quantize {found.name}` makes INT8.",
         int8=found.int8_path,
         verdict=gate.verdict if gate else None,
         tuned=found.manifest.tuned,
@@ -108,7 +108,7 @@ def _single_file(path: Path) -> LocatedModel:
         name=path.stem,
         fp32=path,
         spec=read_spec(config) if config.is_file() else inspected_spec(path, signature),
-        remedy=f"mecha models add {path} --name {path.stem}",
+        remedy="An entry in model_catalog.toml and `mecha models pull NAME` make INT8.",
         quantized=signature.quantized,
     )
 

@@ -41,7 +41,7 @@ class ModelLoader:
         fp32 = self._variant(located, located.fp32, "INT8" if located.quantized else "FP32", wanted)
         if wanted.use_int8 is False or located.quantized or (wanted.use_int8 == "auto" and located.verdict != "faster"):
             return Choice((fp32,))
-        remedy = f"`{located.remedy}` makes INT8."
+        remedy = located.remedy
         if int8 is None:
             return Choice((fp32,), f"INT8 of {located.name} is not there; running FP32. {remedy}")
         return Choice((self._variant(located, int8, "INT8", wanted), fp32), remedy=remedy)
