@@ -280,7 +280,9 @@ def end_to_end_network(*, classes: int = 3) -> onnx.ModelProto:
     """A head that picks its boxes itself: [1, 10, 6]."""
     net = Network()
     feature = pyramid(net)[0]
-    box = net.add("Reshape", net.conv(feature, 32, 4), net.const([1, 4, -1], np.int64))
+    shares = net.add("Sigmoid", net.add("Reshape", net.conv(feature, 32, 4), net.const([1, 4, -1], np.int64)))
+    corner, extent = net.split(net.add("Mul", shares, net.const(32.0)), (2, 2), axis=1)
+    box = net.add("Concat", corner, net.add("Add", corner, extent), axis=1)
     score = net.add(
         "Reshape", net.add("Sigmoid", net.conv(feature, 32, classes)), net.const([1, classes, -1], np.int64)
     )

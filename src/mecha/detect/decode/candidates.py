@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mecha.errors import UnsupportedModelError
 
 # exp() of more overflows float32.
-LARGEST_EXPONENT = 88.0
+_LARGEST_EXPONENT = 88.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,7 +86,7 @@ class DecodePlan:
 
 def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return 1 / (1 + exp(-x)), without overflow."""
-    scores = 1 / (1 + np.exp(-np.clip(logits, -LARGEST_EXPONENT, LARGEST_EXPONENT)))
+    scores = 1 / (1 + np.exp(-np.clip(logits, -_LARGEST_EXPONENT, _LARGEST_EXPONENT)))
     return scores.astype(np.float32, copy=False)
 
 

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mecha.detect.decode.candidates import (
-    LARGEST_EXPONENT,
     Candidates,
     DecodePlan,
     DecodeTarget,
@@ -29,6 +28,9 @@ from mecha.graph.heads import HeadTensor, YoloxLevel, find_yolox_head
 
 if TYPE_CHECKING:
     from onnx import ModelProto
+
+# A box of exp(20) cells covers any frame, and more would overflow on the way to pixels.
+_LARGEST_SIZE = 20.0
 
 _Level = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
 
@@ -119,6 +121,6 @@ def _boxes(
 ) -> NDArray[np.float32]:
     """Return (N, 4) x1 y1 x2 y2 in pixels of head outputs (N, 4) and cells (N, 2)."""
     centres = (values[:, :2] + grid) * stride
-    halves = np.exp(np.minimum(values[:, 2:BOX], LARGEST_EXPONENT)) * (stride / 2)
+    halves = np.exp(np.minimum(values[:, 2:BOX], _LARGEST_SIZE)) * (stride / 2)
     found: NDArray[np.float32] = np.concatenate([centres - halves, centres + halves], axis=1)
     return found
