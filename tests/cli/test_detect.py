@@ -301,3 +301,26 @@ def test_an_interrupted_run_leaves_what_it_wrote_readable(project: Path, out: st
     else:
         assert all(read_image(file).shape == (120, 160, 3) for file in sorted(written.iterdir())[:4])
     assert not list(project.glob(".found*"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminal of this kind")
+def test_a_bar_on_the_terminal_leaves_the_json_lines_to_the_pipe(project: Path) -> None:
+    import pty
+
+    ours, terminal = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "mecha", "detect", "arena://?frames=3&size=160x120", "--json", "--out", "found.mp4"],
+        cwd=project,
+        stdout=subprocess.PIPE,
+        stderr=terminal,
+        text=True,
+    ) as process:
+        os.close(terminal)
+        out, _ = process.communicate(timeout=60)
+    shown = os.read(ours, 100_000).decode()
+    os.close(ours)
+    assert process.returncode == 0
+    assert [line["frame"] for line in lines_of(out)] == [0, 1, 2]
+    assert "detecting" in shown
+    assert "3/3" in shown
+    assert "wrote found.mp4, 3 frames" in shown
