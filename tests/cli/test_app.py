@@ -44,7 +44,7 @@ def test_help_names_every_command_with_a_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    [("models", command) for command in ("pull", "list", "show", "verify", "remove", "quantize", "bench", "tune", "eval")]
+    [("models", name) for name in ("pull", "list", "show", "verify", "remove", "quantize", "bench", "tune", "eval")]
     + [("config", "get"), ("config", "set"), ("hub", "serve"), ("dev",), ("run",), ("detect",), ("init",), ("demo",)],
     ids=" ".join,
 )
