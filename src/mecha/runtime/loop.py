@@ -17,6 +17,7 @@ from mecha.runtime.timing import Gaps, Timings
 _IDLE_S = 0.5
 _STATS_PERIOD_S = 1.0
 _DRAIN_S = 1.0
+_QUIET_S = 0.2
 
 
 class NodeLoop:
@@ -65,9 +66,11 @@ class NodeLoop:
             while not self._context.stopping.is_set() and not node.finished:
                 self._configure()
                 self._turn(_IDLE_S)
+            # Frames may still be on their way from a camera that has ended just now.
+            self._drain(_QUIET_S)
             for subscription in subscriptions:
                 subscription.close()
-            self._drain()
+            self._drain(0.0)
         finally:
             self._live.stop()
             node.close()
@@ -113,10 +116,13 @@ class NodeLoop:
             self._frames += frames
             self._timings.add(ms if measured is None else measured)
 
-    def _drain(self) -> None:
-        """Work off what has arrived: whoever stops a camera and then this node gets a result for the last frame."""
+    def _drain(self, quiet_s: float) -> None:
+        """Work off what comes until nothing has come for `quiet_s`, for a second at most.
+
+        Whoever stops a camera and then this node gets a result for the last frame.
+        """
         deadline = time.monotonic() + _DRAIN_S
-        while time.monotonic() < deadline and self._take_one(0.0):
+        while self._types and time.monotonic() < deadline and self._take_one(quiet_s):
             pass
 
     def _decoded(self, sample: Sample) -> Message | None:
