@@ -19,7 +19,10 @@ def stem(op_type: str, *, opset: int = 13, quantized: bool = False) -> onnx.Mode
     weights = [numpy_helper.from_array(np.random.default_rng(2).normal(size=(4, 3, 3, 3)).astype(np.float32), "w")]
     nodes = [helper.make_node(op_type, ["image", "w"] if op_type == "Conv" else ["image"], ["features"])]
     if quantized:
-        weights += [numpy_helper.from_array(np.float32(0.1), "s"), numpy_helper.from_array(np.uint8(128), "z")]
+        weights += [
+            numpy_helper.from_array(np.array(0.1, np.float32), "s"),
+            numpy_helper.from_array(np.array(128, np.uint8), "z"),
+        ]
         nodes.append(helper.make_node("QuantizeLinear", ["features", "s", "z"], ["bytes"]))
         nodes.append(helper.make_node("DequantizeLinear", ["bytes", "s", "z"], ["out"]))
     else:
@@ -71,7 +74,7 @@ def test_several_readers_of_the_image_all_get_values() -> None:
 def test_names_that_are_taken_are_left_to_the_model() -> None:
     model = stem("Conv")
     for name in ("image_values", "image_pixel_scale", "image_pixel_zero"):
-        model.graph.initializer.append(numpy_helper.from_array(np.float32(3), name))
+        model.graph.initializer.append(numpy_helper.from_array(np.array(3, np.float32), name))
         model.graph.node.append(helper.make_node("Identity", [name], [f"{name}_read"]))
     assert take_pixels(model, 1 / 255)
     onnx.checker.check_model(model)
@@ -97,7 +100,8 @@ def test_pixels_times_their_scale_are_the_values(preset: str) -> None:
         frame = rng.integers(0, 256, size, dtype=np.uint8)
         values, geometry = prepare_values(frame)
         got, same_geometry = prepare_pixels(frame)
-        assert (got.dtype, same_geometry) == (np.uint8, geometry)
+        assert got.dtype == np.dtype(np.uint8)
+        assert same_geometry == geometry
         np.testing.assert_array_equal(got * np.float32(scale), values)
 
 
