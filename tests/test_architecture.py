@@ -46,6 +46,7 @@ OWNERS: dict[str, frozenset[str]] = {
     "huggingface_hub": frozenset({"hub"}),
     "onnx": frozenset({"arena.training", "graph", "detect", "quantize", "gate"}),
     "onnxruntime": frozenset({"graph", "detect", "quantize", "gate"}),
+    "openvino": frozenset({"detect"}),
     "platformdirs": frozenset({"project"}),
     "prometheus_client": frozenset({"daemon"}),
     "psutil": frozenset({"store.process", "detect.session", "gate.device", "service", "runtime", "daemon"}),

@@ -72,7 +72,12 @@ def mecha_int8(setting: Setting) -> Run:
     return _mecha(target, setting, "INT8")
 
 
-def _mecha(file: Path, setting: Setting, precision: Any) -> Run:  # noqa: ANN401 - mecha's Precision
+def mecha_fp32_openvino(setting: Setting) -> Run:
+    """Mecha on the FP32 file with OpenVINO as its runtime, as `mecha models tune` chooses where it is faster."""
+    return _mecha(setting.model, setting, "FP32", provider="OpenVINO")
+
+
+def _mecha(file: Path, setting: Setting, precision: Any, provider: str = "CPUExecutionProvider") -> Run:  # noqa: ANN401 - mecha's Precision
     from mecha.detect.detector import Detector
     from mecha.detect.locate import inspected_spec
     from mecha.graph.inspect import inspect_model
@@ -86,7 +91,10 @@ def _mecha(file: Path, setting: Setting, precision: Any) -> Run:  # noqa: ANN401
         iou_threshold=IOU,
         max_detections=MOST,
         threads=setting.threads,
+        provider=provider,
     )
+    if detector.notice:
+        raise RuntimeError(detector.notice)
 
     def run(frame: Frame) -> Lap:
         result = detector.run(frame)
@@ -235,6 +243,7 @@ def _lend_nms() -> None:
 CONTENDERS: dict[str, Callable[[Setting], Run]] = {
     "mecha INT8": mecha_int8,
     "mecha FP32": mecha_fp32,
+    "mecha FP32, mecha[openvino]": mecha_fp32_openvino,
     "onnxruntime FP32, numpy": onnxruntime_numpy,
     "Ultralytics FP32 ONNX": ultralytics_predict,
     "OpenVINO FP32, numpy": openvino_fp32,

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mecha.detect.openvino import OPENVINO, OpenVinoSession, is_installed
 from mecha.errors import IntegrityError, MechaError, NotFoundError, UnsupportedModelError
 from mecha.graph.cpu import cpu_features
 from mecha.graph.inspect import TensorInfo
 
 if TYPE_CHECKING:
     import onnxruntime
+
+    from mecha.detect.openvino import Value
 
 MAX_DEFAULT_THREADS = 4
 
@@ -80,7 +83,7 @@ class Session:
     """A model loaded for one device.
 
     Attributes:
-        provider: of onnxruntime, what runs the model.
+        provider: what runs the model: one of onnxruntime's, or "OpenVINO".
         notice: one line where that is not the provider that was asked for, empty otherwise.
         inputs: what it takes; outputs: what it gives. A dimension that is not fixed has a name or "?".
         threads: threads that one run uses.
@@ -92,7 +95,8 @@ class Session:
         Args:
             model: an ONNX file, or its bytes.
             threads: at least 1.
-            provider: of onnxruntime; the CPU takes what it does not run, or everything where it is not there.
+            provider: of onnxruntime, or "OpenVINO"; the CPU provider takes what it does not run, or everything where
+                it is not there.
             where: what messages call the model; its path by default.
 
         Raises:
@@ -136,11 +140,13 @@ class Session:
             ) from error
         return outputs
 
-    def _on(self, source: str | bytes, provider: str) -> "onnxruntime.InferenceSession | None":
+    def _on(self, source: str | bytes, provider: str) -> "onnxruntime.InferenceSession | OpenVinoSession | None":
         """Load on another provider than the CPU's; None where that does not load this model."""
         import onnxruntime
 
         try:
+            if provider == OPENVINO:
+                return OpenVinoSession(source, self.threads)
             return onnxruntime.InferenceSession(
                 source, session_options(self.threads), providers=[provider, CPU_PROVIDER]
             )
@@ -162,11 +168,12 @@ class Session:
 
 
 def other_providers() -> tuple[str, ...]:
-    """Return the providers besides the CPU's that the installed onnxruntime has, of those that mecha knows."""
+    """Return what may run a model besides onnxruntime's CPU provider: its other providers, and OpenVINO itself."""
     import onnxruntime
 
     available = onnxruntime.get_available_providers()
-    return tuple(name for name in OTHER_PROVIDERS if name in available)
+    found = tuple(name for name in OTHER_PROVIDERS if name in available)
+    return (*found, OPENVINO) if is_installed() else found
 
 
 def session_options(threads: int) -> "onnxruntime.SessionOptions":
@@ -206,6 +213,6 @@ def _reason(error: Exception) -> str:
     return _CPP_PLACE.sub("", text)
 
 
-def _tensor_info(value: "onnxruntime.NodeArg") -> TensorInfo:
+def _tensor_info(value: "onnxruntime.NodeArg | Value") -> TensorInfo:
     shape = tuple(dim if isinstance(dim, int | str) else "?" for dim in value.shape)
     return TensorInfo(value.name, shape, _DTYPES.get(value.type, value.type))
