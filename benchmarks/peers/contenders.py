@@ -116,7 +116,7 @@ def onnxruntime_numpy(setting: Setting) -> Run:
 
 
 def openvino_fp32(setting: Setting) -> Run:
-    """OpenVINO on the FP32 file; numpy around it."""
+    """OpenVINO on the FP32 file as it comes: it computes in bfloat16 where the CPU can; numpy around it."""
     return _openvino(setting.model, setting)
 
 

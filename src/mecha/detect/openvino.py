@@ -1,7 +1,8 @@
 """OpenVINO as a second runtime: what a Session needs of onnxruntime's InferenceSession, done by OpenVINO.
 
 It is an extra, `mecha[openvino]`; a tune chooses it where it measures faster. Results are kept in float32: without the
-hint, OpenVINO would compute in bfloat16 where the CPU can, which is quicker and not what FP32 promises.
+hint, OpenVINO computes in bfloat16 where the CPU can: 50 ms in place of 88 for yolov8n on a Zen 4 core, and not what
+FP32 promises.
 """
 
 from collections.abc import Mapping, Sequence
