@@ -5,6 +5,7 @@ Both scanners read texts that a parser has already accepted. Of any other text t
 
 import json
 import re
+from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Callable
 
@@ -57,7 +58,7 @@ def _lines(text: str, offsets: dict[KeyPath, int]) -> dict[KeyPath, int]:
     return {path: bisect_right(starts, offset) for path, offset in offsets.items()}
 
 
-class _Scanner:
+class _Scanner(ABC):
     """A cursor over a text that notes at which offset each key path starts."""
 
     def __init__(self, text: str) -> None:
@@ -73,8 +74,9 @@ class _Scanner:
             return self.offsets
         return self.offsets
 
+    @abstractmethod
     def _document(self) -> None:
-        raise NotImplementedError
+        """Go through the whole text."""
 
     def _skip(self, pattern: re.Pattern[str]) -> str:
         match = pattern.match(self.text, self.at)
