@@ -9,8 +9,9 @@ from pathlib import Path
 from mecha.errors import QuantizationError
 from mecha.graph.cut import find_tail
 from mecha.graph.prepare import to_opset
+from mecha.quantize.built import Built
 from mecha.quantize.needs import require_onnx_quantization
-from mecha.quantize.static import Built, load_float_model
+from mecha.quantize.static import load_float_model
 from mecha.store.atomic import write_file
 
 _OPSET = 11  # the first with DynamicQuantizeLinear

@@ -12,6 +12,7 @@ from mecha.graph.cpu import CpuFeatures, cpu_features
 from mecha.graph.index import QUANTIZING_OPS
 from mecha.graph.prepare import fix_input_size, load_model, to_opset
 from mecha.progress import Progress, silent
+from mecha.quantize.built import Built
 from mecha.quantize.calibrate import Tensor, find_ranges
 from mecha.quantize.fusion import float_convs, requantized_convs
 from mecha.quantize.needs import require_onnx
@@ -50,20 +51,6 @@ class StaticOptions:
     truncate: tuple[str, ...] = ()
     scheme: Scheme = "uniform"
     leave_float: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Built:
-    """An INT8 file that was written.
-
-    Attributes:
-        left_float: names of the Convs that stay float, in graph order.
-        notes: sentences about what is not as it should be, or was done besides.
-    """
-
-    method: str
-    left_float: tuple[str, ...]
-    notes: tuple[str, ...] = ()
 
 
 def build_static(

@@ -18,8 +18,8 @@ from mecha.store.manifest import CalibrationRecord, GateRecord, Int8Record, Trie
 from mecha.store.models import INT8_FILE
 
 if TYPE_CHECKING:
+    from mecha.quantize.built import Built
     from mecha.quantize.frames import FrameSet
-    from mecha.quantize.static import Built
 
 _NICENESS = 10
 # A method that gains less is faster, but the next one may be faster still: on one CPU dynamic_int8 reached 1.1x where
