@@ -44,7 +44,8 @@ class ModelService:
         Raises:
             NotFoundError: no catalog names the model; NetworkError, IntegrityError, DiskError: as the stages.
         """
-        from mecha.service.pull import Place, Pull
+        from mecha.service.publication import Place
+        from mecha.service.pull import Pull
 
         options = options or PullOptions()
         entry = load_catalog(self.project).get(name)
@@ -84,7 +85,8 @@ class ModelService:
         entry = self._entry_of(published)
         chosen = method or entry.quantize.method
         options = PullOptions(method=chosen, int8_only=True)
-        from mecha.service.pull import Place, Pull
+        from mecha.service.publication import Place
+        from mecha.service.pull import Pull
 
         place = Place(self.project, self.store, self._cache)
         return Pull(place, entry, self._fetcher(options), options, progress).run()

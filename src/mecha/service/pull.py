@@ -1,43 +1,26 @@
 """One pull: resolve, download, inspect, quantize, gate, publish, in this order and in no other place."""
 
-from contextlib import suppress
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import replace
 from pathlib import Path
 
 from mecha.catalog.schema import ModelCatalogEntry, QuantizeConfig
 from mecha.errors import DiskError, MechaError
-from mecha.graph.cpu import cpu_features
 from mecha.progress import Progress
-from mecha.project import Project
 from mecha.quantize.key import build_key
 from mecha.service.build import run_build
 from mecha.service.calibration import Calibration, known_calibration, resolve_calibration
 from mecha.service.fetch import Fetched, Fetcher, Wanted
 from mecha.service.job import BuildJob
+from mecha.service.publication import Place, publish
 from mecha.service.report import PullReport
 from mecha.service.request import PullOptions, wanted_file, wanted_int8
-from mecha.store.blobs import BlobCache
-from mecha.store.digests import file_record
-from mecha.store.lockfile import LockedFile
 from mecha.store.locks import exclusive
-from mecha.store.manifest import Int8Record, Manifest, OriginRecord
-from mecha.store.models import INT8_FILE, LABELS_FILE, MODEL_FILE, SPEC_FILE, ModelStore, PublishedModel
-from mecha.store.spec import Int8Summary, ModelSpec, serialised
+from mecha.store.manifest import Int8Record, OriginRecord
+from mecha.store.models import INT8_FILE, MODEL_FILE, PublishedModel
+from mecha.store.spec import ModelSpec, serialised
 
-_TOOLS = ("mecha", "onnx", "onnxruntime", "numpy")
 _RECORD_FILE = "record.json"
 _MODEL_LOCK_TIMEOUT_S = 24 * 3600.0
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a pull works."""
-
-    project: Project
-    store: ModelStore
-    cache: BlobCache
 
 
 class Pull:
@@ -183,35 +166,15 @@ class Pull:
             return self._place.cache.adopt_build(folder, key)
 
     def _publish(self, fetched: Fetched, spec: ModelSpec, record: Int8Record) -> PullReport:
-        name = self._entry.name
-        with self._place.store.staging(name) as staged:
-            self._place.cache.link(fetched.locked.sha256, staged / MODEL_FILE)
-            if record.state == "built":
-                self._place.cache.link_build(record.key, INT8_FILE, staged / INT8_FILE)
-            (staged / LABELS_FILE).write_text("".join(f"{label}\n" for label in spec.classes), encoding="utf-8")
-            spec = spec.model_copy(update={"int8": _summary(record)})
-            (staged / SPEC_FILE).write_bytes(serialised(spec))
-            published = self._place.store.publish(name, staged, self._manifest(fetched.locked, spec, record, staged))
-        return self._report(published, changed=True)
-
-    def _manifest(self, locked: LockedFile, spec: ModelSpec, record: Int8Record, staged: Path) -> Manifest:
-        return Manifest(
-            schema=1,
-            name=self._entry.name,
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
-            origin=OriginRecord(
-                repo=locked.repo,
-                filename=locked.filename,
-                revision=locked.revision,
-                requested_revision=locked.requested,
-                etag=locked.etag,
-            ),
-            licence=spec.licence,
-            files={path.name: file_record(path) for path in staged.iterdir()},
-            int8=record,
-            tools=_tool_versions(),
-            device={"cpu": cpu_features().key()},
+        locked = fetched.locked
+        origin = OriginRecord(
+            repo=locked.repo,
+            filename=locked.filename,
+            revision=locked.revision,
+            requested_revision=locked.requested,
+            etag=locked.etag,
         )
+        return self._report(publish(self._place, spec, locked.sha256, origin, record), changed=True)
 
     def _report(self, published: PublishedModel, *, changed: bool) -> PullReport:
         int8 = published.manifest.int8
@@ -239,23 +202,3 @@ def _has_its_files(published: PublishedModel) -> bool:
         if not file.is_file() or file.stat().st_size != record.size_bytes:
             return False
     return True
-
-
-def _tool_versions() -> dict[str, str]:
-    versions = {}
-    for tool in _TOOLS:
-        with suppress(PackageNotFoundError):
-            versions[tool] = version(tool)
-    return versions
-
-
-def _summary(record: Int8Record) -> Int8Summary | None:
-    if record.state != "built" or record.gate is None:
-        return None
-    return Int8Summary(
-        method=record.method,
-        verdict=record.gate.verdict,
-        speedup=record.gate.speedup,
-        agreement=record.gate.agreement.agreement if record.gate.agreement else None,
-        provisional=bool(record.calibration and record.calibration.provisional),
-    )

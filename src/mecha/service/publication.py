@@ -1,0 +1,78 @@
+"""Putting a model together from the cache, and in the place of what was published before."""
+
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from mecha.graph.cpu import cpu_features
+from mecha.project import Project
+from mecha.store.blobs import BlobCache
+from mecha.store.digests import file_record
+from mecha.store.manifest import Int8Record, Manifest, OriginRecord
+from mecha.store.models import INT8_FILE, LABELS_FILE, MODEL_FILE, SPEC_FILE, ModelStore, PublishedModel
+from mecha.store.spec import Int8Summary, ModelSpec, serialised
+
+_TOOLS = ("mecha", "onnx", "onnxruntime", "numpy")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a pull works."""
+
+    project: Project
+    store: ModelStore
+    cache: BlobCache
+
+
+def publish(
+    place: Place, spec: ModelSpec, fp32_sha256: str, origin: OriginRecord, record: Int8Record
+) -> PublishedModel:
+    """Publish FP32 and, where the record says that it was built, the INT8 of its key; both lie in the cache.
+
+    Raises:
+        DiskError: what was published before still is.
+    """
+    with place.store.staging(spec.name) as staged:
+        place.cache.link(fp32_sha256, staged / MODEL_FILE)
+        if record.state == "built":
+            place.cache.link_build(record.key, INT8_FILE, staged / INT8_FILE)
+        (staged / LABELS_FILE).write_text("".join(f"{label}\n" for label in spec.classes), encoding="utf-8")
+        spec = spec.model_copy(update={"int8": _summary(record)})
+        (staged / SPEC_FILE).write_bytes(serialised(spec))
+        return place.store.publish(spec.name, staged, _manifest(spec, origin, record, staged))
+
+
+def _manifest(spec: ModelSpec, origin: OriginRecord, record: Int8Record, staged: Path) -> Manifest:
+    return Manifest(
+        schema=1,
+        name=spec.name,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        origin=origin,
+        licence=spec.licence,
+        files={path.name: file_record(path) for path in staged.iterdir()},
+        int8=record,
+        tools=_tool_versions(),
+        device={"cpu": cpu_features().key()},
+    )
+
+
+def _tool_versions() -> dict[str, str]:
+    versions = {}
+    for tool in _TOOLS:
+        with suppress(PackageNotFoundError):
+            versions[tool] = version(tool)
+    return versions
+
+
+def _summary(record: Int8Record) -> Int8Summary | None:
+    if record.state != "built" or record.gate is None:
+        return None
+    return Int8Summary(
+        method=record.method,
+        verdict=record.gate.verdict,
+        speedup=record.gate.speedup,
+        agreement=record.gate.agreement.agreement if record.gate.agreement else None,
+        provisional=bool(record.calibration and record.calibration.provisional),
+    )
