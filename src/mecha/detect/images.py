@@ -88,15 +88,20 @@ def write_image(path: Path, frame: NDArray[np.uint8]) -> None:
         UsageError: the suffix is no image format.
         DiskError: the file cannot be written.
     """
-    import cv2
-
     from mecha.store.atomic import write_file
 
     suffix = path.suffix.lower()
     if suffix not in IMAGE_SUFFIXES:
         raise UsageError(f'{path}: got suffix "{path.suffix}"; expected one of {", ".join(sorted(IMAGE_SUFFIXES))}')
+    write_file(path, encode_image(frame, suffix))
+
+
+def encode_image(frame: NDArray[np.uint8], suffix: str) -> bytes:
+    """Return a BGR uint8 frame as the bytes of an image file; `suffix` is one of IMAGE_SUFFIXES."""
+    import cv2
+
     _, encoded = cv2.imencode(suffix, frame)
-    write_file(path, encoded.tobytes())
+    return encoded.tobytes()
 
 
 @contextmanager
