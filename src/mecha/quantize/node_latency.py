@@ -170,8 +170,7 @@ def _profiling(model: "ModelProto", place: Path, threads: int) -> "onnxruntime.I
 def _optimized(place: Path) -> "Sequence[NodeProto]":
     import onnx
 
-    optimized: onnx.ModelProto = onnx.load_model(f"{place}.onnx", load_external_data=False)
-    return optimized.graph.node
+    return tuple(onnx.load_model(f"{place}.onnx", load_external_data=False).graph.node)
 
 
 def _joined(nodes: "Sequence[NodeProto]", events: Sequence[Mapping[str, Any]], runs: int) -> tuple[_Optimized, ...]:
