@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from mecha.detect.detector import Detector
-from mecha.detect.session import CPU_PROVIDER, Session, default_threads, tuned_device
-from mecha.gate.tune import candidates, choose, tune, tune_record
+from mecha.detect.session import CPU_PROVIDER, Session, default_threads, tuned_device, usable_cores
+from mecha.gate.tune import Duel, candidates, choose, settled, tune, tune_briefly, tune_record
 from mecha.store.manifest import Manifest, TunedSession, TuneRecord
 from mecha.store.models import MANIFEST_FILE, ModelStore
 from tests.detect.blob_detector import RED, blob_detector, scene
@@ -28,12 +28,45 @@ def test_other_providers_are_tried_with_the_default_threads() -> None:
     assert (last.threads, last.provider) == (3, "CUDAExecutionProvider")
 
 
+def duel(gain: float, rounds: int = 15, *, threads: int = 2, spread: float = 0.0) -> Duel:
+    """A candidate that takes 20 ms; the default takes `gain` times as long, give or take `spread` in each round."""
+    default = tuple(20.0 * gain * (1 + spread * (-1) ** number) for number in range(rounds))
+    return Duel(TunedSession(threads=threads, ms=20.0), default, (20.0,) * rounds)
+
+
 @pytest.mark.parametrize(
-    ("times_ms", "threads"), [([30.0, 20.0, 25.0], 2), ([30.0, 28.0, 29.0], 1), ([30.0], 1), ([30.0, 40.0], 1)]
+    ("duels", "threads"),
+    [
+        ([duel(1.5), duel(1.2, threads=3)], 2),
+        ([duel(1.2), duel(1.5, threads=3)], 3),
+        ([duel(1.05)], 1),
+        ([duel(0.7)], 1),
+        ([duel(1.2, spread=0.5)], 1),
+        ([duel(1.2, rounds=3)], 2),
+        ([], 1),
+    ],
+    ids=["the first", "the second", "too little", "slower", "unsteady", "few rounds", "nothing else"],
 )
-def test_only_what_is_clearly_faster_than_the_default_is_chosen(times_ms: list[float], threads: int) -> None:
-    tried = [TunedSession(threads=number, ms=ms) for number, ms in enumerate(times_ms, start=1)]
-    assert choose(tried).threads == threads
+def test_only_what_is_clearly_faster_than_the_default_is_chosen(duels: list[Duel], threads: int) -> None:
+    assert choose(TunedSession(threads=1, ms=25.0), duels).threads == threads
+
+
+@pytest.mark.parametrize(
+    ("gains", "enough"),
+    [
+        ([0.7], True),
+        ([0.9], False),
+        ([0.9, 0.95], False),
+        ([0.9, 0.95, 0.97], True),
+        ([1.5] * 6, False),
+        ([1.5] * 7, True),
+        ([1.05] * 7, True),
+        ([1.05, 1.15] * 10, False),
+    ],
+    ids=["hopeless", "one", "two", "slower", "early", "quicker", "as quick", "at the margin"],
+)
+def test_a_duel_ends_when_more_rounds_would_change_nothing(gains: list[float], enough: bool) -> None:
+    assert settled([20.0 * gain for gain in gains], [20.0] * len(gains)) is enough
 
 
 def test_every_precision_is_measured(tmp_path: Path) -> None:
@@ -45,9 +78,22 @@ def test_every_precision_is_measured(tmp_path: Path) -> None:
         assert tuning.chosen in tuning.tried
         assert tuning.tried[0].threads == default_threads()
         assert all(session.ms is not None and session.ms > 0 for session in tuning.tried)
-    record = tune_record(tunings)
+    record = tune_record({tuning.precision: tuning.chosen for tuning in tunings})
     assert store.remember("blobs", record).manifest.tuned == record
     assert store.verify("blobs") == ()
+
+
+def test_beside_other_work_only_more_threads_are_tried_and_nothing_where_there_are_none(tmp_path: Path) -> None:
+    steps: list[tuple[str, int, int | None]] = []
+    model = publish_blobs(ModelStore(tmp_path))
+    found = tune_briefly({"FP32": model.fp32_path}, model.spec, progress=lambda *step: steps.append(step))
+    if usable_cores() == 1:
+        assert (found, steps) == ({}, [])
+        return
+    assert set(found) == {"FP32"}
+    assert found["FP32"].threads >= default_threads()
+    assert {stage for stage, _, _ in steps} == {"tune"}
+    assert steps[-1][1] == steps[-1][2]
 
 
 def remembered(store: ModelStore, device: str, version: str) -> Path:

@@ -186,7 +186,7 @@ class ModelService:
         from mecha.gate.tune import tune, tune_record
 
         tunings = tune(self.store.require(name))
-        record = tune_record(tunings)
+        record = tune_record({tuning.precision: tuning.chosen for tuning in tunings})
         with exclusive(self.store.lock_file(name), timeout_s=_TUNE_LOCK_TIMEOUT_S):
             self.store.remember(name, record)
         return {
