@@ -64,7 +64,8 @@ def load_pipeline(
     target = DecodeTarget(height, width, len(spec.classes), where=spec.name)
     data = read_bytes(file)
     digest = hashlib.sha256(data).hexdigest()
-    key = prepared_key(digest, spec, height=height, width=width)
+    on_cpu = provider == CPU_PROVIDER
+    key = prepared_key(digest, spec, height=height, width=width, on_cpu=on_cpu)
     prepared = copies.find(key) if copies else None
     notice = ""
     if prepared is None:
@@ -75,7 +76,7 @@ def load_pipeline(
             prepared = Prepared(data, decoder, cut=False, pixels=False)
             notice = f"{spec.name} runs whole, which is slower, because the package onnx is missing: {error}"
         else:
-            prepared = _prepare(data, spec, height, width, where=str(file))
+            prepared = _prepare(data, spec, height, width, on_cpu=on_cpu, where=str(file))
             if copies:
                 copies.keep(key, prepared)
     del data
@@ -93,12 +94,13 @@ def load_pipeline(
     return pipeline
 
 
-def _prepare(data: bytes, spec: "ModelSpec", height: int, width: int, *, where: str) -> Prepared:
+def _prepare(data: bytes, spec: "ModelSpec", height: int, width: int, *, on_cpu: bool, where: str) -> Prepared:
     """Cut the graph, and let it take pixels."""
     from mecha.detect.pixels import take_pixels
     from mecha.graph.cut import cut_at
     from mecha.graph.prepare import fix_input_size
     from mecha.graph.reading import parse_model
+    from mecha.graph.split_free import split_free
 
     graph = parse_model(data, where=where)
     if spec.input.dynamic:
@@ -107,6 +109,8 @@ def _prepare(data: bytes, spec: "ModelSpec", height: int, width: int, *, where: 
     plan = planner_of(spec.family, where=spec.name)(graph, target)
     if plan.tensors:
         graph = cut_at(graph, plan.tensors)
+    if on_cpu:
+        graph = split_free(graph)
     scale = pixel_scale(spec.preprocessing)
     pixels = scale is not None and take_pixels(graph, scale)
     return Prepared(graph.SerializeToString(), plan.decoder, cut=bool(plan.tensors), pixels=pixels)

@@ -45,13 +45,14 @@ class Prepared:
     pixels: bool
 
 
-def prepared_key(sha256: str, spec: "ModelSpec", *, height: int, width: int) -> str:
+def prepared_key(sha256: str, spec: "ModelSpec", *, height: int, width: int, on_cpu: bool = True) -> str:
     """Return the key of what is made from a file, lower-case hex: of everything that it depends on.
 
     Args:
         sha256: of the source file.
         spec: how its input and outputs are read.
         height, width: of the input, pixels.
+        on_cpu: it runs on onnxruntime's CPU provider, whose kernels other ones do not share.
     """
     parts = {
         "source": sha256,
@@ -61,6 +62,7 @@ def prepared_key(sha256: str, spec: "ModelSpec", *, height: int, width: int) -> 
         "classes": len(spec.classes),
         "dynamic": spec.input.dynamic,
         "size": [height, width],
+        "on_cpu": on_cpu,
         "code": _code_digest(),
         "onnxruntime": version("onnxruntime"),
         "cpu": cpu_features().key(),
