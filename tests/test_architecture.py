@@ -60,7 +60,7 @@ OWNERS: dict[str, frozenset[str]] = {
     "typer": frozenset({"cli"}),
     "uvicorn": frozenset({"hub", "daemon"}),
     "watchdog": frozenset({"runtime"}),
-    "yaml": frozenset({"hub"}),
+    "yaml": frozenset({"hub", "quantize.dataset"}),
     "zenoh": frozenset({"runtime"}),
 }
 # Libraries that are part of the language here: arrays, and types of what files say.

@@ -26,6 +26,11 @@ def alternatives(words: Sequence[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
 
 
+def counted(count: int, noun: str) -> str:
+    """Write a number with its noun: `1 photo`, `3 photos`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def written(value: object) -> str:
     """Write a value as it stands in a file; a long one is cut, a list or a table is only named."""
     if isinstance(value, Mapping):

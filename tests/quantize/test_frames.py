@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -10,11 +11,13 @@ from mecha.quantize.frames import (
     PhotoFrames,
     built_in_scenes,
     frames_at,
-    listed_photos,
     photo_frames,
     split_frames,
 )
 from mecha.quantize.video import VideoFrames, video_frames
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 def write_photos(folder: Path, count: int, suffix: str = ".png") -> list[Path]:
@@ -31,7 +34,7 @@ def write_photos(folder: Path, count: int, suffix: str = ".png") -> list[Path]:
 def write_video(path: Path, count: int) -> Path:
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (64, 48))  # type: ignore[attr-defined]
     for number in range(count):
-        writer.write(np.full((48, 64, 3), number * 10, dtype=np.uint8))
+        writer.write(np.full((48, 64, 3), number * 10 % 256, dtype=np.uint8))
     writer.release()
     return path
 
@@ -95,6 +98,40 @@ def test_where_photos_are_enough_some_are_kept_for_the_gate(tmp_path: Path, coun
     assert len(gate) == 16
 
 
+@pytest.mark.parametrize(("count", "samples", "gate"), [(63, 32, 16), (64, 32, 32), (64, 64, 32), (100, 32, 32)])
+def test_the_gate_sees_more_where_there_is_plenty(tmp_path: Path, count: int, samples: int, gate: int) -> None:
+    write_photos(tmp_path / "photos", count)
+    used, others = split_frames(photo_frames([tmp_path / "photos"], samples))
+    assert isinstance(used, PhotoFrames)
+    assert isinstance(others, PhotoFrames)
+    assert (len(others), len(set(others.photos))) == (gate, len(others.photos))
+    assert not set(used.photos) & set(others.photos)
+    assert len(used) == samples
+
+
+def test_hidden_files_are_no_photos(tmp_path: Path) -> None:
+    write_photos(tmp_path, 1)
+    (tmp_path / "._photo00.png").write_bytes(b"resource fork")
+    assert photo_frames([tmp_path], 1).description == "1 photo"
+
+
+def test_photos_of_any_channels_and_depth_become_bgr_bytes(tmp_path: Path) -> None:
+    """Grey, colour with alpha, 16 bits; decoded as the detector decodes them."""
+    rng = np.random.default_rng(0)
+    pictures: dict[str, NDArray[Any]] = {
+        "grey.png": rng.integers(0, 256, (20, 30), dtype=np.uint8),
+        "alpha.png": rng.integers(0, 256, (20, 30, 4), dtype=np.uint8),
+        "deep.png": rng.integers(0, 65536, (20, 30, 3), dtype=np.uint16),
+        "deep-grey.tiff": rng.integers(0, 65536, (20, 30), dtype=np.uint16),
+        "deep-alpha.png": rng.integers(0, 65536, (20, 30, 4), dtype=np.uint16),
+    }
+    for name, picture in pictures.items():
+        assert cv2.imwrite(str(tmp_path / name), picture)
+    frames = photo_frames([tmp_path], 5)
+    assert frames.description == "5 photos"
+    assert {(frame.shape, frame.dtype) for frame in frames} == {((20, 30, 3), np.dtype(np.uint8))}
+
+
 def test_the_digest_is_of_contents_not_of_names(tmp_path: Path) -> None:
     first = write_photos(tmp_path / "one", 1)[0]
     (tmp_path / "two").mkdir()
@@ -140,19 +177,6 @@ def test_a_missing_folder_is_not_found(tmp_path: Path) -> None:
     assert str(refusal.value) == f"{tmp_path / 'none'}: no such file or folder; expected photos to calibrate on"
 
 
-def test_a_list_names_photos_beside_itself(tmp_path: Path) -> None:
-    paths = write_photos(tmp_path / "photos", 2)
-    listing = tmp_path / "photos" / "list.txt"
-    listing.write_text(f"# which\nphoto00.png\n\n{paths[1]}\n")
-    assert listed_photos(listing) == (paths[0], paths[1])
-    listing.write_text("\n")
-    with pytest.raises(QuantizationError, match="got no line that names a photo; expected one path a line"):
-        listed_photos(listing)
-    listing.write_bytes(b"\xff\xfe\xff")
-    with pytest.raises(QuantizationError, match="got bytes that are no text"):
-        listed_photos(listing)
-
-
 def test_frames_of_a_video_are_spread_and_the_gate_gets_others(tmp_path: Path) -> None:
     path = write_video(tmp_path / "drive.avi", 20)
     frames = frames_at(path, 4)
@@ -167,10 +191,24 @@ def test_frames_of_a_video_are_spread_and_the_gate_gets_others(tmp_path: Path) -
     assert calibration.digest != gate.digest
 
 
-def test_a_video_shorter_than_what_is_asked_for_gives_all_it_has(tmp_path: Path) -> None:
-    frames = video_frames(write_video(tmp_path / "short.avi", 3), 32)
-    assert len(frames) == len(list(frames)) == 3
-    assert frames.others(4).indices == frames.indices
+@pytest.mark.parametrize(("length", "held"), [(8, 2), (40, 10), (47, 15), (70, 32)])
+def test_a_video_shorter_than_what_is_asked_for_is_shared_with_the_gate(tmp_path: Path, length: int, held: int) -> None:
+    calibration, gate = split_frames(video_frames(write_video(tmp_path / "short.avi", length), 32))
+    assert isinstance(calibration, VideoFrames)
+    assert isinstance(gate, VideoFrames)
+    assert (len(calibration), len(gate)) == (min(32, length - held), held)
+    assert not set(calibration.indices) & set(gate.indices)
+    assert len(list(gate)) == held
+
+
+def test_a_video_of_a_moment_is_refused(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "short.avi", 3)
+    with pytest.raises(QuantizationError) as refusal:
+        split_frames(video_frames(path, 32))
+    assert str(refusal.value) == (
+        f"{path}: got a video of 3 frames; expected 8 or more, some to calibrate on and others to measure on"
+    )
+    assert refusal.value.hint == "Name a longer video, or photos."
 
 
 def test_a_file_that_is_no_video_is_refused(tmp_path: Path) -> None:

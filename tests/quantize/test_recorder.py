@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mecha.detect.images import read_image
 from mecha.errors import DiskError
-from mecha.quantize.frames import photo_frames
+from mecha.quantize.photos import photo_frames
 from mecha.quantize.recorder import FrameRecorder
 
 

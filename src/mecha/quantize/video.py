@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mecha.errors import IntegrityError, NotFoundError
+from mecha.words import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,8 +17,9 @@ class VideoFrames:
     """Some frames of a video.
 
     Attributes:
+        file_digest: sha256 of the file.
         length: frames of the video.
-        digest: sha256 of the file and of which frames are meant.
+        indices: the numbers of those that are meant, rising.
     """
 
     path: Path
@@ -28,7 +30,7 @@ class VideoFrames:
     @property
     def description(self) -> str:
         """`32 frames of traffic.mp4`."""
-        return f"{len(self.indices)} frames of {self.path.name}"
+        return f"{counted(len(self.indices), 'frame')} of {self.path.name}"
 
     @property
     def provisional(self) -> bool:
@@ -51,10 +53,14 @@ class VideoFrames:
             if index == last:
                 return
 
-    def others(self, count: int) -> "VideoFrames":
-        """Return at most `count` other frames of the same video; the same ones where it has no others."""
-        free = [index for index in range(self.length) if index not in set(self.indices)]
-        return replace(self, indices=tuple(_spread(free, count)) or self.indices)
+    def without(self, count: int) -> tuple["VideoFrames", "VideoFrames"]:
+        """Return the frames without `count` of the video, and those: spread over it, and none in both."""
+        free = sorted(set(range(self.length)) - set(self.indices))
+        if len(free) >= count:
+            return self, replace(self, indices=tuple(_spread(free, count)))
+        held = tuple(_spread(list(range(self.length)), count))
+        rest = [index for index in range(self.length) if index not in set(held)]
+        return replace(self, indices=tuple(_spread(rest, len(self.indices)))), replace(self, indices=held)
 
 
 def video_frames(path: Path, samples: int) -> VideoFrames:
@@ -67,7 +73,8 @@ def video_frames(path: Path, samples: int) -> VideoFrames:
     if not path.is_file():
         raise NotFoundError(f"{path}: no such file; expected a video to calibrate on")
     length = sum(1 for _ in _decoded(path, set()))
-    if not length:
+    # Some damaged files count their frames and give none.
+    if not length or next(_decoded(path, set(range(length))), None) is None:
         raise IntegrityError(f"{path}: got a file without a frame that can be decoded; expected a video")
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()

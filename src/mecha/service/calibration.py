@@ -3,12 +3,16 @@
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mecha.catalog.schema import CalibrationConfig
-from mecha.errors import ConfigError
+from mecha.errors import ConfigError, NotFoundError, QuantizationError
 from mecha.progress import Progress
 from mecha.service.fetch import Fetcher, Wanted
 from mecha.service.job import SCENES_SEED
+
+if TYPE_CHECKING:
+    from mecha.quantize.listing import Listing
 
 DEFAULT_SAMPLES = 32
 
@@ -19,7 +23,7 @@ class Calibration:
 
     Attributes:
         paths: photos, folders of photos or a video; empty for built-in scenes.
-        origin: where they came from, in words; empty for built-in scenes.
+        origin: where they came from, in words; empty where they need none.
         samples: frames to take.
     """
 
@@ -29,12 +33,19 @@ class Calibration:
     digest: str
 
 
+_SCENES = Calibration((), "", DEFAULT_SAMPLES, f"scenes {SCENES_SEED} {DEFAULT_SAMPLES}")
+
+
 def known_calibration(config: CalibrationConfig | None, root: Path, fetcher: Fetcher) -> Calibration | None:
     """Return the calibration where it can be told without the network and without opening a photo, else None."""
     if config is None:
-        return Calibration((), "", DEFAULT_SAMPLES, f"scenes {SCENES_SEED} {DEFAULT_SAMPLES}")
+        return _SCENES
     if config.repo is None:
-        return _on_disk(config, root)
+        try:
+            return calibration_on_disk(config, root)
+        except (ConfigError, NotFoundError, QuantizationError):
+            # A pull that has to build says what is wrong with it; one that has nothing to build needs no photo.
+            return None
     known = [fetcher.known(_wanted(config, file)) for file in config.files]
     digests = [item.sha256 for item in known if item is not None]
     return _of_repo(config, (), digests) if len(digests) == len(config.files) else None
@@ -47,17 +58,16 @@ def resolve_calibration(
 
     Args:
         config: the entry's [models.quantize.calibration], None for the built-in scenes.
-        root: folder that relative paths start from.
+        root: the project's folder: relative paths start from it.
 
     Raises:
-        NotFoundError: a list or its repo does not exist.
+        MechaError: as `calibration_on_disk`.
         NetworkError: as the Hub, for a repo of photos.
     """
-    if config is None or config.repo is None:
-        known = known_calibration(config, root, fetcher)
-        if known is not None:
-            return known
-        raise ConfigError("calibration: names no source; expected path, list or repo")
+    if config is None:
+        return _SCENES
+    if config.repo is None:
+        return calibration_on_disk(config, root)
     fetched = [fetcher.fetch(_wanted(config, file), progress) for file in config.files]
     return _of_repo(config, tuple(item.path for item in fetched), [item.locked.sha256 for item in fetched])
 
@@ -71,27 +81,55 @@ def _of_repo(config: CalibrationConfig, paths: tuple[Path, ...], digests: list[s
     return Calibration(paths, f"repo {config.repo}", config.samples, f"files {config.samples} {digest}")
 
 
-def _on_disk(config: CalibrationConfig, root: Path) -> Calibration:
-    if config.data is not None:
-        raise ConfigError(
-            f"calibration data {config.data}: dataset files cannot be read yet; expected path, list or repo",
-            hint="name the folder of photos with `path`, or a text file of photos with `list`",
-        )
-    if config.list is not None:
-        from mecha.quantize.frames import listed_photos
+def calibration_on_disk(config: CalibrationConfig, root: Path) -> Calibration:
+    """Return a calibration whose frames lie on this device.
 
-        paths, origin = listed_photos(root / config.list), f"list {config.list}"
-    else:
-        paths, origin = (root / str(config.path),), str(config.path)
+    Args:
+        config: names a path, a list or a dataset file.
+        root: the project's folder: relative paths start from it.
+
+    Raises:
+        NotFoundError: what it names is not there.
+        ConfigError: a dataset file has faults, or names photos that are not there.
+        QuantizationError: a list names nothing, or more than half of its photos are not there.
+        DiskError: something cannot be read.
+    """
+    paths, origin = _named(config, root)
     return Calibration(paths, origin, config.samples, f"files {config.samples} {_state_of(paths)}")
+
+
+def _named(config: CalibrationConfig, root: Path) -> tuple[tuple[Path, ...], str]:
+    """Return the files and folders that a calibration names, and in words where it names them."""
+    from mecha.quantize.dataset import dataset_photos
+    from mecha.quantize.listing import listed_photos
+
+    if config.data is not None:
+        photos = dataset_photos(root / config.data, root)
+        return photos.listing.paths, f"{photos.split} in {_short(config.data)}{_missing(photos.listing)}"
+    if config.list is not None:
+        listing = listed_photos(root / config.list)
+        return listing.paths, f"list {_short(config.list)}{_missing(listing)}"
+    path = root / str(config.path)
+    # One photo and a video name themselves.
+    return (path,), f"{path.name}/" if path.is_dir() else ""
+
+
+def _short(path: str) -> str:
+    """Name a file or folder by its last part: the catalog's paths are whole ones, and people look for a name."""
+    return Path(path).name or path
+
+
+def _missing(listing: "Listing") -> str:
+    return f" ({listing.missing} of {listing.named} not there)" if listing.missing else ""
 
 
 def _state_of(paths: tuple[Path, ...]) -> str:
     """Digest names, sizes and times of files: to read gigabytes of photos and find them unchanged takes minutes."""
+    from mecha.quantize.photos import photos_at
+
     state = sha256()
     for path in paths:
-        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-            if file.is_file():
-                stat = file.stat()
-                state.update(f"{file.name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+        for file in photos_at(path):
+            stat = file.stat()
+            state.update(f"{file.name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
     return state.hexdigest()
