@@ -105,6 +105,42 @@ class TriedRecord(Frozen):
     agreement: float | None = None
 
 
+class GainRecord(Frozen):
+    """One technique that was tried on a build.
+
+    Attributes:
+        before, after: error at the decode tail without it and with it: noise power over signal power, lower is better.
+        kept: the build has it.
+    """
+
+    technique: str
+    before: float
+    after: float
+    kept: bool
+
+
+class CurveRecord(Frozen):
+    """One step of mixed precision.
+
+    Attributes:
+        left_float: Convs added to those left float at the step before; empty at first.
+        error: at the decode tail, as in GainRecord, with all of them float.
+        cost_ms: milliseconds a frame that all of them cost here, against all of them integer.
+    """
+
+    left_float: tuple[str, ...]
+    error: float
+    cost_ms: float
+
+
+class AccuracyRecord(Frozen):
+    """mAP50-95 of both precisions on labelled photos."""
+
+    images: int
+    fp32_map: float
+    int8_map: float
+
+
 class Int8Record(Frozen):
     """The INT8 build of this model, or why there is none.
 
@@ -115,6 +151,10 @@ class Int8Record(Frozen):
         key: digest of all that the build depends on; a build with another key is stale.
         method: the method that won; requested_method: what the entry or the user asked for.
         message: one line for people.
+        notes: sentences about what is not as it should be, or was done besides.
+        gains: techniques in the order they were tried.
+        curve: accuracy lost against time saved, the all-integer build first.
+        accuracy: None where no labels were given.
     """
 
     state: Literal["built", "failed", "rejected", "pending", "disabled"]
@@ -126,6 +166,10 @@ class Int8Record(Frozen):
     gate: GateRecord | None = None
     tried: tuple[TriedRecord, ...] = ()
     left_float: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    gains: tuple[GainRecord, ...] = ()
+    curve: tuple[CurveRecord, ...] = ()
+    accuracy: AccuracyRecord | None = None
 
 
 class TunedSession(Frozen):
