@@ -158,7 +158,7 @@ def _sum_of_parts(rewrite: Rewrite, conv: "NodeProto", join: "NodeProto", sizes:
             inputs = [nodes[-1].output[0], *resize.input[1:]]
             nodes.append(rewrite.copy(resize, inputs, f"{conv.name}.resize{number}"))
         if total:
-            nodes.append(rewrite.node("Add", [total, nodes[-1].output[0]], f"{conv.name}.sum{number}"))
+            nodes.append(rewrite.sum(total, nodes[-1].output[0], f"{conv.name}.sum{number}"))
         total = nodes[-1].output[0]
     nodes[-1].output[:] = conv.output
     return nodes
@@ -172,7 +172,8 @@ def _enlarges(rewrite: Rewrite, tensor: str) -> "NodeProto | None":
     if attribute_of(node, "mode") not in {None, b"nearest"} or len(node.input) > 3:  # noqa: PLR2004 - sizes: of all axes
         return None
     scales = rewrite.index.array(node.input[-1])
-    if scales is None or scales.size != 4 or not np.all(scales[:2] == 1) or not np.all(scales[2:] >= 1):  # noqa: PLR2004
+    factors = [] if scales is None else scales.astype(np.float64).tolist()
+    if len(factors) != 4 or factors[:2] != [1, 1] or min(factors) < 1:  # noqa: PLR2004
         return None
     # Read by another node besides, it is made anyway.
     return node if len(rewrite.index.consumers[tensor]) == 1 and tensor not in rewrite.index.outputs else None
