@@ -11,9 +11,11 @@ Two comparisons, over the same frames:
   are equal, 0 when one of the two gives zeros, whatever the size of the scores.
 
 The agreement is the smallest F1 that counts; where none counts, the overlap.
+
+Two builds are compared with each other by `standings`: over the same frames, and at the same thresholds.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -96,6 +98,17 @@ class Comparison:
         counts = self._counts[float(level)]
         return max(counts.fp32, counts.int8)
 
+    def counting(self) -> frozenset[float]:
+        """Return the thresholds at which one of the two models finds enough."""
+        return frozenset(
+            level for level, counts in self._counts.items() if max(counts.fp32, counts.int8) >= ENOUGH_DETECTIONS
+        )
+
+    def pooled_f1(self, levels: frozenset[float]) -> float:
+        """Return the F1 over the detections at all of these thresholds together."""
+        counts = [self._counts[level] for level in levels]
+        return 2 * sum(one.matches for one in counts) / max(1, sum(one.fp32 + one.int8 for one in counts))
+
     @property
     def overlap(self) -> float:
         """Agreement of the raw scores, 0 to 1; 1 when both models give zeros only."""
@@ -103,11 +116,8 @@ class Comparison:
 
     def record(self) -> AgreementRecord:
         """Return the comparison of all frames added."""
-        counted = {
-            level: counts
-            for level, counts in self._counts.items()
-            if max(counts.fp32, counts.int8) >= ENOUGH_DETECTIONS
-        }
+        counting = self.counting()
+        counted = {level: counts for level, counts in self._counts.items() if level in counting}
         f1 = {f"{level:g}": round(counts.f1, 4) for level, counts in counted.items()}
         return AgreementRecord(
             frames=self.frames,
@@ -117,6 +127,30 @@ class Comparison:
             score_error=round(float(np.mean(self._score_errors)), 5),
             box_iou=round(float(np.mean(self._box_ious)), 4),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How far one of several builds agrees with FP32, so that they can be compared with each other.
+
+    Attributes:
+        agreement: 0 to 1. One F1 over all thresholds that count for any of the builds, which rests on more detections
+            than the smallest of three does; where none counts, the overlap.
+        by_detections: it is an F1.
+    """
+
+    agreement: float
+    by_detections: bool
+
+
+def standings(comparisons: Sequence[Comparison]) -> tuple[Standing, ...]:
+    """Return how each of several builds stands.
+
+    Args:
+        comparisons: one for each build, over the same frames.
+    """
+    levels = frozenset[float]().union(*(one.counting() for one in comparisons))
+    return tuple(Standing(one.pooled_f1(levels) if levels else one.overlap, bool(levels)) for one in comparisons)
 
 
 def matches(fp32: Detections, int8: Detections) -> int:

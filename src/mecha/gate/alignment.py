@@ -5,13 +5,22 @@ that changes in the third decimal puts every row after it in another place. So b
 rows are put where FP32 has the same object.
 """
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
 from mecha.detect.nms import iou_matrix
+from mecha.gate.agreement import FrameOutputs
 
 # Rows beyond these carry scores near zero.
 _STRONGEST = 100
+
+
+def aligned(ours: FrameOutputs, theirs: FrameOutputs) -> FrameOutputs:
+    """Return theirs with its rows where ours has the same object."""
+    rows = aligned_rows((ours.scores, ours.boxes_xyxy), (theirs.scores, theirs.boxes_xyxy))
+    return replace(theirs, scores=theirs.scores[rows], boxes_xyxy=theirs.boxes_xyxy[rows])
 
 
 def aligned_rows(

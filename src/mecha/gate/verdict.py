@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterable, Sized
-from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -16,7 +15,7 @@ from mecha.detect.preprocess import Preprocessor
 from mecha.detect.session import Session
 from mecha.errors import MechaError
 from mecha.gate.agreement import Comparison, FrameOutputs
-from mecha.gate.alignment import aligned_rows
+from mecha.gate.alignment import aligned
 from mecha.gate.ceiling import score_ceiling
 from mecha.gate.latency import Effort, compare, detector_run, exported_run
 from mecha.graph.inspect import TensorInfo
@@ -154,10 +153,7 @@ def _compared(reference: Detector, candidate: Detector, frames: Frames, progress
         if not theirs.finite:
             raise _UnusableError(f"frame {number} of {total}: the outputs hold NaN or infinity; expected numbers")
         ours = FrameOutputs(*reference.examine(frame))
-        if not reference.overlapping:
-            rows = aligned_rows((ours.scores, ours.boxes_xyxy), (theirs.scores, theirs.boxes_xyxy))
-            theirs = replace(theirs, scores=theirs.scores[rows], boxes_xyxy=theirs.boxes_xyxy[rows])
-        compared.add(ours, theirs)
+        compared.add(ours, theirs if reference.overlapping else aligned(ours, theirs))
         progress("gate", number, total)
     return compared
 

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mecha.errors import MechaError, QuantizationError
+from mecha.service.contest import contested
 from mecha.service.job import SCENES_SEED, BuildJob, DoneLine, FaultLine, ProgressLine
+from mecha.service.priority import give_way
 from mecha.store.manifest import CalibrationRecord, GateRecord, Int8Record, TriedRecord
 from mecha.store.models import INT8_FILE
 
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
     from mecha.quantize.built import Built
     from mecha.quantize.frames import FrameSet
 
-_NICENESS = 10
 # A method that gains less is faster, but the next one may be faster still: on one CPU dynamic_int8 reached 1.1x where
 # static_int8 reached twice that. What is right and quickest of all that was tried wins.
 ENOUGH_SPEEDUP = 1.5
@@ -74,8 +75,16 @@ class Escalation:
 
     def run(self) -> Int8Record:
         """Return the record of the best right build, or of the rejection of all."""
+        record = self._escalated()
+        beat = self._job.beat
+        return record if beat is None else contested(self._job, record, beat, self._gate_frames)
+
+    def _escalated(self) -> Int8Record:
         quantize = self._job.quantize
         methods = ["dynamic_int8", "static_int8"] if quantize.method == "dynamic_int8" else ["static_int8"]
+        if self._job.beat is not None:
+            # dynamic_int8 takes nothing from frames, so other frames cannot make it better.
+            methods = ["static_int8"]
         if not quantize.escalate:
             methods = methods[:1]
         for method in methods:
@@ -188,8 +197,7 @@ def _sentence(first: TriedRecord, won: TriedRecord) -> str:
 def main(job_file: str) -> int:
     """Make INT8 as the job file says; exit code 0 when done, 8 when it could not be made."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    if hasattr(os, "nice"):
-        os.nice(_NICENESS)
+    give_way()
     job = BuildJob.model_validate_json(Path(job_file).read_bytes())
     try:
         _say(DoneLine(record=Escalation(job).run()))

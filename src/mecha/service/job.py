@@ -10,6 +10,13 @@ from mecha.store.spec import Frozen, ModelSpec
 SCENES_SEED = 0
 
 
+class Rival(Frozen):
+    """An INT8 file that a new build has to beat, and what the gate said of it on this device."""
+
+    file: Path
+    verdict: str
+
+
 class BuildJob(Frozen):
     """Everything the child needs; written to a file, because a command line is no place for it.
 
@@ -18,6 +25,7 @@ class BuildJob(Frozen):
         calibration: photos, folders of photos or a video; built-in scenes are used when there are none.
         calibration_origin: where they came from, in words.
         threads: threads of the sessions that the gate measures.
+        beat: the build counts only where it agrees better with FP32 than this one.
     """
 
     fp32: Path
@@ -29,6 +37,7 @@ class BuildJob(Frozen):
     calibration_origin: str = ""
     samples: int
     threads: int
+    beat: Rival | None = None
 
 
 class ProgressLine(Frozen):

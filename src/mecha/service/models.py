@@ -18,6 +18,7 @@ from mecha.store.models import BrokenModel, Fault, ModelStore, PublishedModel
 
 if TYPE_CHECKING:
     from mecha.hub.source import Source
+    from mecha.service.recalibration import RecalibrationReport
 
 # A pull of the same model holds the lock for as long as it builds INT8.
 _TUNE_LOCK_TIMEOUT_S = 60.0
@@ -90,6 +91,30 @@ class ModelService:
 
         place = Place(self.project, self.store, self._cache)
         return Pull(place, entry, self._fetcher(options), options, progress).run()
+
+    def recalibrate(
+        self, name: str, frames: Path, *, seen_by: str, progress: Progress = silent
+    ) -> "RecalibrationReport":
+        """Build the provisional INT8 of a model again from a folder of frames that this device saw.
+
+        It is published only where it is right and agrees better with FP32 than the one before; nothing is downloaded.
+
+        Args:
+            seen_by: the node that kept the frames.
+
+        Raises:
+            NotFoundError: the model is not pulled.
+            BusyError: somebody else is making it.
+            QuantizationError: its INT8 is not provisional, or the build could not be made.
+        """
+        from mecha.service.publication import Place
+        from mecha.service.recalibration import Recalibration
+
+        published = self.store.require(name)
+        # The cache may have been emptied since.
+        cache = BlobCache(self._cache.root, seeds=(*self._cache.seeds, published.fp32_path))
+        place = Place(self.project, self.store, cache)
+        return Recalibration(place, self._entry_of(published), progress).run(frames, seen_by)
 
     def rows(self) -> tuple[ModelRow, ...]:
         """Return every model that a catalog names or that is published, by name."""

@@ -70,15 +70,15 @@ class Pull:
             return True
         if int8.state not in ("built", "rejected"):
             return False
-        calibration = known_calibration(quantize.calibration, self._place.project.root, self._fetcher)
         fp32 = published.manifest.files[MODEL_FILE].sha256
+        if quantize.calibration is None and int8.calibration is not None and int8.calibration.seen_digest:
+            # Made from what this device saw, and better than what built-in scenes would give again.
+            return int8.key == int8_key(self._entry, fp32, quantize, int8.calibration.seen_digest)
+        calibration = known_calibration(quantize.calibration, self._place.project.root, self._fetcher)
         return calibration is not None and int8.key == self._key(fp32, quantize, calibration)
 
     def _key(self, fp32_sha256: str, quantize: QuantizeConfig, calibration: Calibration) -> str:
-        options = quantize.model_dump(exclude={"enabled", "method", "calibration"})
-        options["input_size"] = self._entry.input_size
-        options["family"] = self._entry.family
-        return build_key(fp32_sha256, quantize.method, options, calibration.digest)
+        return int8_key(self._entry, fp32_sha256, quantize, calibration.digest)
 
     def _bring(self) -> PullReport:
         from mecha.service.inspection import inspected_spec
@@ -193,6 +193,14 @@ class Pull:
             licence=published.manifest.licence,
             message=int8.message,
         )
+
+
+def int8_key(entry: ModelCatalogEntry, fp32_sha256: str, quantize: QuantizeConfig, calibration_digest: str) -> str:
+    """Return the digest of all that an INT8 build of an entry depends on."""
+    options = quantize.model_dump(exclude={"enabled", "method", "calibration"})
+    options["input_size"] = entry.input_size
+    options["family"] = entry.family
+    return build_key(fp32_sha256, quantize.method, options, calibration_digest)
 
 
 def _has_its_files(published: PublishedModel) -> bool:

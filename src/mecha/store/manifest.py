@@ -87,12 +87,17 @@ class GateRecord(Frozen):
 
 
 class CalibrationRecord(Frozen):
-    """The frames INT8 was calibrated on; provisional means built-in scenes only."""
+    """The frames INT8 was calibrated on; provisional means built-in scenes only.
+
+    Attributes:
+        seen_digest: of the frames, where a node kept them on this device and they stand in for what the catalog names.
+    """
 
     description: str
     frames: int
     digest: str
     provisional: bool
+    seen_digest: str = ""
 
 
 class TriedRecord(Frozen):
