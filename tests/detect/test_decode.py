@@ -141,7 +141,7 @@ def test_boxes_equal_a_full_decode_of_the_whole_graph(shared_data: Path, model: 
     detector = Detector(shared_data / "models" / model, precision="fp32", threads=1)
     assert detector.cut
     scores, boxes = detector.raw(image)
-    tensor, _ = Preprocessor("yolo", 640, 640)(image)
+    tensor, _ = Preprocessor("yolo", 640, 640, stride=detector.stride)(image)
     whole = onnxruntime.InferenceSession(shared_data / "models" / model, providers=["CPUExecutionProvider"])
     output = whole.run(None, {"images": tensor})[0][0]
     assert np.abs(scores - output[4:].T).max() < 0.002

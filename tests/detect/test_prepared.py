@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pytest
@@ -88,10 +89,11 @@ def test_every_thing_a_copy_depends_on_is_in_its_key() -> None:
     others = [
         prepared_key("b" * 64, spec, height=64, width=64),
         prepared_key("a" * 64, spec, height=64, width=96),
+        prepared_key("a" * 64, spec, height=64, width=64, square=True),
         prepared_key("a" * 64, spec.model_copy(update={"preprocessing": "yolox"}), height=64, width=64),
         prepared_key("a" * 64, spec.model_copy(update={"family": "yolox"}), height=64, width=64),
     ]
-    assert len({key, *others}) == 5
+    assert len({key, *others}) == 6
 
 
 def test_no_copies_beyond_the_newest_are_kept(blobs: Path, folder: Path) -> None:
@@ -128,6 +130,9 @@ class Foreign:
         raise NotImplementedError
 
     def raw(self, outputs: object) -> tuple[np.ndarray, np.ndarray]:
+        raise NotImplementedError
+
+    def at(self, height: int, width: int) -> Self:
         raise NotImplementedError
 
 

@@ -115,6 +115,52 @@ def test_boxes_return_to_the_frame_as_they_left_it(
     np.testing.assert_allclose(geometry.to_frame(there), box, atol=0.01, rtol=1e-4)
 
 
+@settings(max_examples=100, deadline=None)
+@given(sides, sides, inputs, inputs, st.sampled_from(("yolo", "yolox")), st.sampled_from([8, 16, 32]))
+def test_a_rectangle_is_the_square_with_less_padding(
+    frame_height: int, frame_width: int, height: int, width: int, preset: PreprocessingPreset, stride: int
+) -> None:
+    frame = np.random.default_rng(0).integers(0, 256, (frame_height, frame_width, 3), dtype=np.uint8)
+    whole, around = Preprocessor(preset, height, width)(frame)
+    tensor, geometry = Preprocessor(preset, height, width, stride=stride)(frame)
+    assert tensor.flags.c_contiguous
+    limits = zip(tensor.shape[2:], (height, width), frame_area(tensor, geometry), strict=True)
+    for outer, largest, inner in limits:
+        assert outer % stride == 0
+        assert outer <= largest
+        assert 0 <= inner.start < inner.stop <= outer
+        assert outer - (inner.stop - inner.start) < stride
+    rows, columns = frame_area(tensor, geometry)
+    np.testing.assert_array_equal(
+        tensor[:, :, rows, columns], whole[(slice(None), slice(None), *frame_area(whole, around))]
+    )
+    padding = np.ones(tensor.shape[2:], bool)
+    padding[rows, columns] = False
+    grey = 114 / 255 if preset == "yolo" else 114
+    np.testing.assert_allclose(tensor[0, :, padding], grey, rtol=1e-6)
+
+
+@settings(max_examples=100, deadline=None)
+@given(sides, sides, inputs, st.sampled_from([8, 32]), st.lists(st.floats(0, 1), min_size=4, max_size=4))
+def test_boxes_return_from_a_rectangle_as_they_left(
+    frame_height: int, frame_width: int, size: int, stride: int, corners: list[float]
+) -> None:
+    tensor, geometry = Preprocessor("yolo", size, size, stride=stride)(plain(frame_height, frame_width, (7, 7, 7)))
+    box = np.array([corners], dtype=np.float32) * np.array([frame_width, frame_height] * 2, dtype=np.float32)
+    there = geometry.to_input(box)
+    assert (there >= 0).all()
+    assert (there[:, 0::2] <= tensor.shape[3] + 1e-3).all()
+    assert (there[:, 1::2] <= tensor.shape[2] + 1e-3).all()
+    np.testing.assert_allclose(geometry.to_frame(there), box, atol=0.01, rtol=1e-4)
+
+
+def test_tensors_of_any_order_of_rectangles_are_those_of_a_new_buffer() -> None:
+    kept = Preprocessor("yolo", 64, 64, stride=16)
+    for height, width in ((20, 60), (60, 20), (64, 64), (1, 200), (20, 60)):
+        frame = plain(height, width, (9, 200, 31))
+        np.testing.assert_array_equal(kept(frame)[0], Preprocessor("yolo", 64, 64, stride=16)(frame)[0])
+
+
 def test_the_far_corner_of_the_frame_is_exact_where_sizes_are_rounded() -> None:
     _, geometry = Preprocessor("yolo", 640, 640)(plain(427, 640 * 3 + 1, (7, 7, 7)))
     corner = geometry.to_input(np.array([[0, 0, 640 * 3 + 1, 427]], dtype=np.float32))

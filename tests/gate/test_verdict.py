@@ -13,7 +13,7 @@ from mecha.gate.latency import Effort
 from mecha.gate.verdict import run_gate
 from mecha.graph.inspect import inspect_model
 from mecha.store.manifest import GateRecord
-from tests.detect.blob_detector import blob_detector, blob_spec, scene
+from tests.detect.blob_detector import GREEN, RED, blob_detector, blob_spec, scene
 from tests.detect.published_blobs import BlobFrames, int8_blobs
 
 QUICK = Effort(least=3, most=3)
@@ -201,3 +201,29 @@ def test_a_published_file_that_detects_nothing_is_wrong(shared_data: Path, kind:
     assert record.verdict == "wrong"
     assert record.agreement is not None
     assert record.agreement.agreement == 0.0
+
+
+WIDE = [scene((8, 8, 16, RED), (80, 16, 16, GREEN), size=(64, 128)), scene((16, 16, 8, RED), size=(128, 64))]
+
+
+@pytest.mark.parametrize("static", [False, True])
+def test_frames_at_their_rectangle_are_compared_at_one_size(tmp_path: Path, static: bool) -> None:
+    # An INT8 file of one size, made elsewhere, has fewer anchors to compare with than the frame's rectangle.
+    fp32, int8 = tmp_path / "model.onnx", tmp_path / "model-int8.onnx"
+    fp32.write_bytes(blob_detector(128, dynamic=True))
+    int8.write_bytes(blob_detector(128, dynamic=not static))
+    spec = blob_spec(128, dynamic=True)
+    record = run_gate(fp32, int8, spec, WIDE, threads=1, max_accuracy_drop=0.01, effort=QUICK)
+    assert record.verdict in {"faster", "slower"}, record.reason
+    assert record.agreement is not None
+    assert record.agreement.agreement == pytest.approx(1)
+
+
+def test_a_file_that_other_programs_run_otherwise_is_wrong_at_rectangles_too(tmp_path: Path) -> None:
+    fp32, int8 = tmp_path / "model.onnx", tmp_path / "model-int8.onnx"
+    fp32.write_bytes(blob_detector(128, dynamic=True))
+    int8.write_bytes(blob_detector(128, dynamic=True, tail="moved"))
+    spec = blob_spec(128, dynamic=True)
+    record = run_gate(fp32, int8, spec, WIDE, threads=1, max_accuracy_drop=0.01, effort=QUICK)
+    assert record.verdict == "wrong"
+    assert record.reason.startswith("run whole, as other programs run it, the file gives something else")

@@ -51,7 +51,7 @@ def _int8_lines(int8: dict[str, Any]) -> Iterator[str]:
 
 def bench_lines(result: dict[str, Any]) -> Iterator[str]:
     """Return the lines of `models bench`, from the document that `--json` writes."""
-    height, width = result["input_size"]
+    height, width = result["frame_size"]
     threads = result["threads"]
     yield f"{result['name']} at {width}x{height}, {threads} thread{'s' if threads > 1 else ''}"
     yield f"  {'':<22}{'session p50':>12}{'p95':>9}{'end to end p50':>16}{'p95':>9}{'size':>10}"

@@ -10,6 +10,7 @@ from typing import Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from mecha.detect.decode.candidates import Decoder
 from mecha.detect.detections import Detections, StageTimes
 from mecha.detect.locate import chosen_size, locate
 from mecha.detect.nms import nms
@@ -93,7 +94,8 @@ class Detector:
                 model or an ONNX file, as a Path or as a text with a path separator or the ending .onnx.
             precision: "auto" runs INT8 where the gate found it faster on this device. Where INT8 is asked for and
                 cannot be had, FP32 runs and `notice` says how to get INT8.
-            input_size: height and width in pixels, for models that take more than one size.
+            input_size: height and width in pixels, for models that take more than one size; a frame is scaled into
+                it and padded no further than the model needs.
             score_threshold: weakest score that is reported, 0 to 1.
             iou_threshold: boxes of one class that overlap more are one object, 0 to 1.
             max_detections: at most so many a frame, the strongest.
@@ -142,12 +144,14 @@ class Detector:
         threads: int | None = None,
         every_class: bool = False,
         provider: str = CPU_PROVIDER,
+        square: bool = False,
     ) -> Self:
         """Load one ONNX file that `spec` describes; options and errors as for the class.
 
         Args:
             precision: what the file is; it is reported with every result.
             provider: of onnxruntime; see `Session`.
+            square: pad every frame to the whole input size, also where the model takes its exact rectangle.
         """
         self = cls.__new__(cls)
         self._load(
@@ -155,7 +159,7 @@ class Detector:
             spec,
             precision,
             _Options(input_size, score_threshold, iou_threshold, max_detections, threads, every_class),
-            TunedSession(threads=default_threads(), provider=provider),
+            TunedSession(threads=default_threads(), provider=provider, square=square),
         )
         return self
 
@@ -173,6 +177,7 @@ class Detector:
             width=width,
             threads=options.threads or tuned.threads,
             provider=tuned.provider,
+            square=tuned.square,
             copies=PreparedCopies(cache_dir(os.environ) / "prepared"),
         )
         self._spec = spec
@@ -204,8 +209,13 @@ class Detector:
 
     @property
     def input_size(self) -> tuple[int, int]:
-        """(height, width) in pixels that the model runs at."""
+        """(height, width) in pixels that the model runs at, of which frames may need less: see `stride`."""
         return self._size
+
+    @property
+    def stride(self) -> int | None:
+        """Each frame runs at its exact rectangle, padded to multiples of this; None where all run at `input_size`."""
+        return self._pipeline.stride
 
     @property
     def digest(self) -> str:
@@ -250,7 +260,7 @@ class Detector:
         prepared = perf_counter()
         outputs = self._pipeline.session.run(tensor)
         inferred = perf_counter()
-        detections = self._detections(outputs, geometry)
+        detections = self._detections(outputs, geometry, self._pipeline.decoder_of(tensor))
         done = perf_counter()
         times = StageTimes(
             pre_ms=(prepared - started) * 1e3, session_ms=(inferred - prepared) * 1e3, post_ms=(done - inferred) * 1e3
@@ -260,7 +270,7 @@ class Detector:
     def raw(self, frame: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return scores (A, classes) and boxes_xyxy (A, 4) in input pixels of all A anchors, before any threshold.
 
-        For measurements; it decodes everything and is slow.
+        For measurements; it decodes everything and is slow. Where `stride` is set, A depends on the frame's shape.
         """
         _, scores, boxes = self.examine(frame)
         return scores, boxes
@@ -269,7 +279,14 @@ class Detector:
         """Return the detections of a frame and, from the same run, what `raw` gives."""
         tensor, geometry = self._pipeline.preprocess(frame)
         outputs = self._pipeline.session.run(tensor)
-        return self._detections(outputs, geometry), *self._pipeline.decoder.raw(outputs)
+        decoder = self._pipeline.decoder_of(tensor)
+        return self._detections(outputs, geometry, decoder), *decoder.raw(outputs)
+
+    def size_for(self, frame: NDArray[np.uint8]) -> tuple[int, int]:
+        """Return (height, width) in pixels of the input that a frame becomes."""
+        tensor, _ = self._pipeline.preprocess(frame)
+        height, width = tensor.shape[2:]
+        return height, width
 
     def session_ms(self, frame: NDArray[np.uint8]) -> float:
         """Run only the session on a frame and return its milliseconds."""
@@ -285,9 +302,8 @@ class Detector:
         for _ in range(_WARM_UP_RUNS):
             self.run(frame)
 
-    def _detections(self, outputs: list[NDArray[np.float32]], geometry: Letterbox) -> Detections:
+    def _detections(self, outputs: list[NDArray[np.float32]], geometry: Letterbox, decoder: Decoder) -> Detections:
         options = self._options
-        decoder = self._pipeline.decoder
         found = decoder.candidates(outputs, options.score_threshold, every_class=options.every_class)
         if decoder.overlapping:
             kept = nms(

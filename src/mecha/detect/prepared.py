@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 MOST_COPIES = 16
 
 _PACKAGE = Path(__file__).parent.parent
+_FLAGS = ("cut", "pixels", "free")
 # The code that decides what a copy holds.
-_MAKERS = ("detect/decode/*.py", "detect/pixels.py", "detect/pipeline.py", "detect/prepared.py", "graph/*.py")
+_MAKING = ("pipeline", "pixels", "prepared", "preprocess", "rectangles")
+_MAKERS = ("detect/decode/*.py", "graph/*.py", *(f"detect/{name}.py" for name in _MAKING))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,21 +39,26 @@ class Prepared:
         model: the bytes of an ONNX file.
         cut: the decode tail is left out.
         pixels: the input is uint8.
+        free: the input has any size, so that each frame runs at its exact padded rectangle.
     """
 
     model: bytes
     decoder: "Decoder"
     cut: bool
     pixels: bool
+    free: bool = False
 
 
-def prepared_key(sha256: str, spec: "ModelSpec", *, height: int, width: int, on_cpu: bool = True) -> str:
+def prepared_key(
+    sha256: str, spec: "ModelSpec", *, height: int, width: int, square: bool = False, on_cpu: bool = True
+) -> str:
     """Return the key of what is made from a file, lower-case hex: of everything that it depends on.
 
     Args:
         sha256: of the source file.
         spec: how its input and outputs are read.
-        height, width: of the input, pixels.
+        height, width: of the input, pixels; of the largest where it may be smaller.
+        square: the input has this size only.
         on_cpu: it runs on onnxruntime's CPU provider, whose kernels other ones do not share.
     """
     parts = {
@@ -62,6 +69,8 @@ def prepared_key(sha256: str, spec: "ModelSpec", *, height: int, width: int, on_
         "classes": len(spec.classes),
         "dynamic": spec.input.dynamic,
         "size": [height, width],
+        "square": square,
+        "stride": spec.input.stride,
         "on_cpu": on_cpu,
         "code": _code_digest(),
         "onnxruntime": version("onnxruntime"),
@@ -99,14 +108,14 @@ class PreparedCopies:
             decoder = decoder_of(described["decoder"])
         except UnreadableRecordError:
             return None
-        return Prepared(model, decoder, cut=described["cut"], pixels=described["pixels"])
+        return Prepared(model, decoder, **{name: described[name] for name in _FLAGS})
 
     def keep(self, key: str, prepared: Prepared) -> None:
         """Keep a copy, and drop the oldest beyond MOST_COPIES; where that cannot be done, nothing is kept."""
         record = record_of(prepared.decoder)
         if record is None:
             return
-        head = {"key": key, "cut": prepared.cut, "pixels": prepared.pixels, "decoder": record}
+        head = {"key": key, "decoder": record, **{name: getattr(prepared, name) for name in _FLAGS}}
         rest = json.dumps(head).encode() + b"\n" + prepared.model
         try:
             make_dir(self._folder)

@@ -111,8 +111,13 @@ def pixel_scale(preset: "PreprocessingPreset") -> float | None:
     return scales.pop() if len(scales) == 1 and offsets == {0.0} else None
 
 
+def keeps_aspect(preset: "PreprocessingPreset") -> bool:
+    """Say whether frames are padded, not stretched."""
+    return _PRESETS[preset].letterbox
+
+
 class Preprocessor:
-    """Turns frames into input tensors of one size, in buffers that are kept from frame to frame.
+    """Turns frames into input tensors, in buffers that are kept from frame to frame.
 
     One resize writes into the buffer, one pass per channel writes it into the tensor; the padding is written only when
     the frame size changes. Not thread-safe, because of the buffers.
@@ -121,13 +126,26 @@ class Preprocessor:
         preset: of the model.
         height, width: of the tensor, pixels.
         pixels: give uint8 pixels, for a model that turns them into values itself; for presets with a `pixel_scale`.
+        stride: pad a frame to the next multiples of it only, which height and width are too, not to the whole size;
+            for presets that `keeps_aspect`.
     """
 
-    def __init__(self, preset: "PreprocessingPreset", height: int, width: int, *, pixels: bool = False) -> None:
+    def __init__(
+        self,
+        preset: "PreprocessingPreset",
+        height: int,
+        width: int,
+        *,
+        pixels: bool = False,
+        stride: int | None = None,
+    ) -> None:
         self._preset = _PRESETS[preset]
         self._height = height
         self._width = width
-        self._tensor = np.empty((1, 3, height, width), dtype=np.uint8 if pixels else np.float32)
+        self._stride = stride
+        # Room for the largest tensor; a smaller one is a view of its beginning.
+        self._room: NDArray[Any] = np.empty(3 * height * width, dtype=np.uint8 if pixels else np.float32)
+        self._tensor: NDArray[Any] = self._room.reshape(1, 3, height, width)
         self._geometry: Letterbox | None = None
         self._resized = np.empty((0, 0, 3), dtype=np.uint8)
         self._plane = np.empty((0, 0), dtype=np.uint8)
@@ -139,8 +157,9 @@ class Preprocessor:
             frame: BGR uint8 (H, W, 3), or what `mecha.detect.images.as_bgr` accepts.
 
         Returns:
-            The tensor (1, 3, height, width), float32 or with `pixels` uint8, and the geometry. The tensor is this
-            object's own buffer and is overwritten by the next call: copy it to keep it.
+            The tensor (1, 3, height, width), with `stride` no larger than the frame needs, float32 or with `pixels`
+            uint8, and the geometry. The tensor is this object's own buffer and is overwritten by the next call: copy
+            it to keep it.
 
         Raises:
             IntegrityError: the array is no image.
@@ -177,12 +196,14 @@ class Preprocessor:
             ratio = min(height / frame_height, width / frame_width)
             height = min(max(round(frame_height * ratio), 1), height)
             width = min(max(round(frame_width * ratio), 1), width)
+        outer_height, outer_width = self._padded(height, self._height), self._padded(width, self._width)
+        self._tensor = self._room[: 3 * outer_height * outer_width].reshape(1, 3, outer_height, outer_width)
         centred = self._preset.centred
         geometry = Letterbox(
             scale_x=width / frame_width,
             scale_y=height / frame_height,
-            pad_x=(self._width - width) // 2 if centred else 0,
-            pad_y=(self._height - height) // 2 if centred else 0,
+            pad_x=(outer_width - width) // 2 if centred else 0,
+            pad_y=(outer_height - height) // 2 if centred else 0,
             frame_width=frame_width,
             frame_height=frame_height,
         )
@@ -196,3 +217,6 @@ class Preprocessor:
         self._plane = np.empty((height, width), dtype=np.uint8)
         self._geometry = geometry
         return geometry
+
+    def _padded(self, side: int, largest: int) -> int:
+        return largest if self._stride is None else -(-side // self._stride) * self._stride

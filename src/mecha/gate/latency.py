@@ -87,10 +87,11 @@ def ratio_bounds(slower_ms: Sequence[float], faster_ms: Sequence[float]) -> tupl
     return ratios[low], ratios[high]
 
 
-def exported_run(
-    file: Path, spec: "ModelSpec", frame: NDArray[np.uint8], *, height: int, width: int, threads: int
-) -> Run:
+def exported_run(file: Path, spec: "ModelSpec", frame: NDArray[np.uint8], detector: Detector, *, threads: int) -> Run:
     """Return a run of a model file whole, in a session as any other program makes it; only threads are set.
+
+    Args:
+        detector: the frame is padded as it pads it, so that the work is the same.
 
     Raises:
         UnsupportedModelError: onnxruntime cannot load it.
@@ -104,7 +105,7 @@ def exported_run(
         session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     except runtime_errors() as error:
         raise UnsupportedModelError(f"{file}: onnxruntime cannot load it: {error}") from error
-    tensor, _ = Preprocessor(spec.preprocessing, height, width)(frame)
+    tensor, _ = Preprocessor(spec.preprocessing, *detector.input_size, stride=detector.stride)(frame)
     feed = {session.get_inputs()[0].name: tensor}
 
     def run() -> StageTimes:
@@ -164,8 +165,7 @@ def bench(
     detectors = [Detector.from_file(model.fp32_path, spec, precision="FP32", threads=threads)]
     if model.int8_path is not None:
         detectors.append(Detector.from_file(model.int8_path, spec, precision="INT8", threads=threads))
-    height, width = detectors[0].input_size
-    exported = exported_run(model.fp32_path, spec, frame, height=height, width=width, threads=threads)
+    exported = exported_run(model.fp32_path, spec, frame, detectors[0], threads=threads)
     runs = [exported, *(detector_run(detector, frame) for detector in detectors)]
     rounds = measure(runs, effort=effort or Effort(least=30), settled=lambda _: True)
     fp32 = _side(rounds[1], model.fp32_path)
@@ -174,7 +174,8 @@ def bench(
     return {
         "schema": 1,
         "name": model.name,
-        "input_size": [height, width],
+        "input_size": list(detectors[0].input_size),
+        "frame_size": list(detectors[0].size_for(frame)),
         "threads": threads,
         "runs": len(rounds[0]),
         "device": describe_device(),

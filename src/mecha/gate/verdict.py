@@ -83,12 +83,14 @@ def run_gate(
         MechaError: the FP32 file cannot be loaded or decoded.
     """
     reference = Detector.from_file(fp32, spec, precision="FP32", threads=threads)
-    height, width = reference.input_size
     first = next(iter(frames))
     reference.run(first)  # what FP32 itself cannot do is no fault of INT8
-    exported = exported_run(fp32, spec, first, height=height, width=width, threads=threads)
     try:
         candidate = Detector.from_file(int8, spec, precision="INT8", threads=threads)
+        if candidate.stride != reference.stride:
+            # Anchors are compared one by one, so both must run at one size: the one that each of them takes.
+            reference = Detector.from_file(fp32, spec, precision="FP32", threads=threads, square=True)
+            candidate = Detector.from_file(int8, spec, precision="INT8", threads=threads, square=True)
         whole = Session(int8, threads=threads)
         _require_same_tensors(Session(fp32, threads=threads), whole)
         compared = _compared(reference, candidate, frames, progress)
@@ -104,7 +106,7 @@ def run_gate(
     if fault:
         return GateRecord(verdict="wrong", reason=fault, agreement=agreement, float_convs=left_float)
     latency = compare(
-        exported,
+        exported_run(fp32, spec, first, reference, threads=threads),
         detector_run(reference, first),
         detector_run(candidate, first),
         threads=threads,
@@ -189,8 +191,8 @@ def _tail_fault(candidate: Detector, whole: Session, spec: ModelSpec, frame: NDA
     """Say whether a program that runs the file whole gets something else than mecha, which cuts it before its tail."""
     if not candidate.cut:
         return ""
-    height, width = candidate.input_size
-    tensor, _ = Preprocessor(spec.preprocessing, height, width)(frame)
+    tensor, _ = Preprocessor(spec.preprocessing, *candidate.input_size, stride=candidate.stride)(frame)
+    height, width = tensor.shape[2:]
     target = DecodeTarget(height, width, len(spec.classes), where=spec.name)
     decoder = planner_of(spec.family, where=spec.name)(None, target).decoder
     detections, scores, boxes = candidate.examine(frame)

@@ -57,6 +57,7 @@ class ModelLoader:
             input_size=variant.input_size,
             threads=variant.threads or (tuned.threads if tuned else None),
             provider=tuned.provider if tuned else CPU_PROVIDER,
+            square=tuned.square if tuned else False,
         )
 
     def memory_mb(self) -> float:

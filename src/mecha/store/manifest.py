@@ -178,10 +178,17 @@ class Int8Record(Frozen):
 
 
 class TunedSession(Frozen):
-    """How a session runs fastest on this device: threads, and the provider of onnxruntime; its median milliseconds."""
+    """How a session runs fastest on this device.
+
+    Attributes:
+        provider: of onnxruntime.
+        square: frames are padded to the whole input size, although the model takes their exact rectangle.
+        ms: median.
+    """
 
     threads: int
     provider: str = "CPUExecutionProvider"
+    square: bool = False
     ms: float | None = None
 
 

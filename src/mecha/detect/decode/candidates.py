@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +52,10 @@ class Decoder(Protocol):
 
     def raw(self, outputs: Sequence[NDArray[np.float32]]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return scores (A, classes) 0 to 1 and boxes_xyxy (A, 4) in input pixels of all A anchors; slow."""
+        ...
+
+    def at(self, height: int, width: int) -> Self:
+        """Return what reads the outputs of the same graph for an input of another size, pixels."""
         ...
 
 

@@ -7,7 +7,8 @@ assigns one query to an object (Zhao et al., "DETRs Beat YOLOs on Real-time Obje
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +41,7 @@ class ExportedDecoder:
     overlapping = False
 
     def __init__(self, target: DecodeTarget) -> None:
+        self._target = target
         self._classes = target.class_count or "classes"
         self._where = target.where
         self._scale = np.array([target.width, target.height] * 2, np.float32)
@@ -56,6 +58,10 @@ class ExportedDecoder:
         """Return scores and boxes of all queries."""
         logits, boxes = self._outputs(outputs)
         return sigmoid(logits), corners(boxes * self._scale)
+
+    def at(self, height: int, width: int) -> Self:
+        """Return the decoder for another size: boxes are shares of it."""
+        return type(self)(replace(self._target, height=height, width=width))
 
     def _outputs(self, outputs: Sequence[NDArray[np.float32]]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         logits, boxes = outputs[0], outputs[-1]

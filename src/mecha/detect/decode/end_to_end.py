@@ -6,7 +6,7 @@ assignment in training takes the place of suppression (Wang et al., "YOLOv10: Re
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +57,11 @@ class ExportedDecoder:
         classes = np.clip(np.nan_to_num(output[:, _CLASS]), 0, self._class_count - 1).astype(np.intp)
         scores[np.arange(len(output)), classes] = output[:, _SCORE]
         return scores, output[:, :_SCORE].astype(np.float32)
+
+    def at(self, height: int, width: int) -> Self:
+        """Return this decoder: boxes are in pixels already."""
+        del height, width
+        return self
 
     def _output(self, outputs: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
         require_output(outputs[0].shape, (1, "boxes", _CLASS + 1), family="end_to_end", where=self._where)

@@ -11,7 +11,8 @@ read the same way, but for the point: those models train with `((c + 0.5) s, (r 
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,6 +66,10 @@ class ExportedDecoder:
         """Return scores and boxes of all cells."""
         output = self._output(outputs)
         return output[:, : self._target.class_count].copy(), self._boxes(output, np.arange(len(output)))
+
+    def at(self, height: int, width: int) -> Self:
+        """Return the decoder for another size, whose cells are other ones."""
+        return type(self)(replace(self._target, height=height, width=width))
 
     def _output(self, outputs: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
         """Return (N, classes + 4 bins)."""

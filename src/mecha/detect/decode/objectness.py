@@ -4,7 +4,9 @@ The score of a class is `objectness * class probability`. Neither is above 1, so
 threshold cannot pass, and its classes are not looked at.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +16,17 @@ from mecha.detect.decode.candidates import Candidates, DecodeTarget, passing, re
 BOX = 4
 BEFORE_CLASSES = BOX + 1
 
-# Boxes (N, 4) x1 y1 x2 y2 of the exported numbers (N, 4) of the anchors with these indices (N,), of so many in all.
-BoxesOf = Callable[[NDArray[np.float32], NDArray[np.intp], int], NDArray[np.float32]]
+
+class BoxesOf(Protocol):
+    """How a family makes boxes of the exported numbers."""
+
+    def __call__(self, values: NDArray[np.float32], anchors: NDArray[np.intp], count: int) -> NDArray[np.float32]:
+        """Return boxes (N, 4) x1 y1 x2 y2 of the numbers (N, 4) of the anchors with these indices, of `count`."""
+        ...
+
+    def at(self, height: int, width: int) -> Self:
+        """Return the same for an input of another size, pixels."""
+        ...
 
 
 class ExportedDecoder:
@@ -26,6 +37,7 @@ class ExportedDecoder:
     def __init__(self, family: str, target: DecodeTarget, boxes_of: BoxesOf) -> None:
         classes = BEFORE_CLASSES + target.class_count if target.class_count else "5 + classes"
         self._shape = (1, "anchors", classes)
+        self._target = target
         self._family = family
         self._where = target.where
         self._boxes_of = boxes_of
@@ -46,6 +58,11 @@ class ExportedDecoder:
         output = self._output(outputs)
         boxes = self._boxes_of(output[:, :BOX], np.arange(len(output)), len(output))
         return output[:, BOX:BEFORE_CLASSES] * output[:, BEFORE_CLASSES:], boxes
+
+    def at(self, height: int, width: int) -> Self:
+        """Return the decoder for another size; only the boxes depend on it."""
+        target = replace(self._target, height=height, width=width)
+        return type(self)(self._family, target, self._boxes_of.at(height, width))
 
     def _output(self, outputs: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
         require_output(outputs[0].shape, self._shape, family=self._family, where=self._where)

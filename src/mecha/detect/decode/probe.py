@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from mecha.detect.decode.candidates import Decoder
     from mecha.graph.heads import HeadTensor
 
+    _Raw = tuple[NDArray[np.float32], NDArray[np.float32]]
+
 # Half of what the cut may differ by: 0.5 pixels and 0.002 of a score.
 _MOST_PIXELS = 0.25
 _MOST_SCORE = 0.001
@@ -35,10 +37,14 @@ def same_as_tail(
     outputs = run_tail(model, values)
     if outputs is None:
         return False
-    scores, boxes = before_tail.raw(list(values.values()))
-    expected_scores, expected_boxes = exported.raw(outputs)
-    if scores.shape != expected_scores.shape:
+    return agree(before_tail.raw(list(values.values())), exported.raw(outputs))
+
+
+def agree(ours: "_Raw", theirs: "_Raw") -> bool:
+    """Say whether two decoders give the same scores (A, C) and boxes (A, 4) in pixels, as near as a cut must be."""
+    if any(mine.shape != other.shape for mine, other in zip(ours, theirs, strict=True)):
         return False
+    (scores, boxes), (expected_scores, expected_boxes) = ours, theirs
     return bool(
         np.abs(scores - expected_scores).max() <= _MOST_SCORE and np.abs(boxes - expected_boxes).max() <= _MOST_PIXELS
     )

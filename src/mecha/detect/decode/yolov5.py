@@ -7,7 +7,7 @@ Sensitivity"). The exported output (1, anchors, 5 + classes) holds centre, size,
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,6 +72,11 @@ class _ExportedBoxes:
         del anchors, count  # no cell is needed
         return corners(values)
 
+    def at(self, height: int, width: int) -> Self:
+        """Return itself: boxes are in pixels already."""
+        del height, width
+        return self
+
 
 class HeadDecoder:
     """Reads the tensors before the decode tail: (1, K (5 + C), H, W) of every level, K anchor shapes a cell."""
@@ -110,6 +115,11 @@ class HeadDecoder:
             scores.append(kept[:, BOX:BEFORE_CLASSES] * kept[:, BEFORE_CLASSES:])
             boxes.append(self._boxes(kept[:, :BOX], anchors[shapes], cells, level))
         return np.concatenate(scores), np.concatenate(boxes)
+
+    def at(self, height: int, width: int) -> Self:
+        """Return the decoder for another size: its height tells the strides, anchor shapes are in pixels."""
+        del width
+        return type(self)(self._anchors, height)
 
     def _boxes(
         self,

@@ -7,7 +7,7 @@ Loss", 2020, section 3.2. A class score is the sigmoid of its logit; there is no
 """
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,6 +76,11 @@ class HeadDecoder:
             boxes.append(self._boxes(level_boxes, np.arange(by_class.shape[1])))
         return np.concatenate(scores), np.concatenate(boxes)
 
+    def at(self, height: int, width: int) -> Self:
+        """Return the decoder for another size: its height tells the strides."""
+        del width
+        return type(self)(self._levels, self._reg_max, height)
+
     def _pairs(
         self, outputs: Sequence[NDArray[np.float32]]
     ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
@@ -116,6 +121,11 @@ class ExportedDecoder:
         """Return scores and boxes of all anchors."""
         output = self._output(outputs)
         return np.ascontiguousarray(output[_BOX:].T), corners(output[:_BOX].T)
+
+    def at(self, height: int, width: int) -> Self:
+        """Return this decoder: boxes are in pixels already."""
+        del height, width
+        return self
 
     def _output(self, outputs: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
         require_output(outputs[0].shape, self._shape, family="yolov8", where=self._where)

@@ -7,7 +7,8 @@ cells are ordered by level, row and column.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,6 +69,10 @@ class _ExportedBoxes:
         grid = self._cells[anchors]
         return _boxes(values, grid[:, :2], grid[:, 2:])
 
+    def at(self, height: int, width: int) -> Self:
+        """Return the same for another size, whose cells are other ones."""
+        return type(self)(replace(self._target, height=height, width=width))
+
 
 class HeadDecoder:
     """Reads the tensors before the decode tail, of each level: boxes (1, 4, H, W), objectness, classes (1, C, H, W)."""
@@ -99,6 +104,11 @@ class HeadDecoder:
             scores.append((sigmoid(_flat(classes)) * sigmoid(_flat(objectness))).T)
             found.append(self._boxes(boxes, np.arange(objectness.size)))
         return np.concatenate(scores), np.concatenate(found)
+
+    def at(self, height: int, width: int) -> Self:
+        """Return the decoder for another size: its height tells the strides."""
+        del width
+        return type(self)(height)
 
     def _boxes(self, level: NDArray[np.float32], anchors: NDArray[np.intp]) -> NDArray[np.float32]:
         height, width = level.shape[2:]
