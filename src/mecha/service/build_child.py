@@ -4,18 +4,15 @@ It is a process of its own because onnxruntime gives no memory back, because a m
 build must be stoppable. It runs at low priority, ends when its parent ends, and writes JSON lines to standard output.
 """
 
-import contextlib
-import os
 import sys
-import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mecha.errors import MechaError, QuantizationError
+from mecha.service.background import end_with_parent, give_way
 from mecha.service.contest import contested
 from mecha.service.job import SCENES_SEED, BuildJob, DoneLine, FaultLine, ProgressLine
-from mecha.service.priority import give_way
 from mecha.store.manifest import CalibrationRecord, GateRecord, Int8Record, TriedRecord
 from mecha.store.models import INT8_FILE
 
@@ -35,14 +32,6 @@ def _say(line: ProgressLine | DoneLine | FaultLine) -> None:
 
 def _progress(stage: str, completed: int, total: int | None) -> None:
     _say(ProgressLine(stage=stage, completed=completed, total=total))
-
-
-def _end_with_parent() -> None:
-    """Leave when standard input closes: the parent holds the other end for as long as it lives."""
-    with contextlib.suppress(OSError):
-        while os.read(0, 64):
-            pass
-    os._exit(1)
 
 
 def _frames(job: BuildJob) -> tuple["FrameSet", "FrameSet"]:
@@ -196,7 +185,7 @@ def _sentence(first: TriedRecord, won: TriedRecord) -> str:
 
 def main(job_file: str) -> int:
     """Make INT8 as the job file says; exit code 0 when done, 8 when it could not be made."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     give_way()
     job = BuildJob.model_validate_json(Path(job_file).read_bytes())
     try:

@@ -1,7 +1,9 @@
-"""Work that gives way to everything else on the device."""
+"""A process that works for another one: it gives way to everything else, and never outlives its parent."""
 
 import contextlib
+import os
 import sys
+import threading
 
 import psutil
 
@@ -24,3 +26,16 @@ def give_way(*, disk_too: bool = False) -> None:
         # Some containers refuse it, and it only spares others.
         with contextlib.suppress(psutil.Error, OSError):
             process.ionice(psutil.IOPRIO_CLASS_IDLE)
+
+
+def end_with_parent() -> None:
+    """End this process when its standard input closes: the parent holds the other end for as long as it lives."""
+    threading.Thread(target=_end_at_the_end_of_input, name="lifeline", daemon=True).start()
+
+
+def _end_at_the_end_of_input() -> None:
+    # Not sys.stdin: a thread inside of it keeps the interpreter from ending.
+    with contextlib.suppress(OSError):
+        while os.read(0, 64):
+            pass
+    os._exit(1)
