@@ -31,7 +31,7 @@ __all__ = [
 Frame = NDArray[np.uint8]
 
 GATE_FRAMES = 16
-# Of so many photos, or frames of a video, the gate gets MOST_GATE_FRAMES: it sees more, and calibration has enough.
+# Of so many photos, or frames of a video, the gate gets MOST_GATE_FRAMES: it sees more, and calibration has enough left.
 _PLENTY = 64
 # So many are needed before some of them are kept from calibration for the gate.
 _FEWEST_TO_HOLD_OUT = 8
@@ -115,11 +115,12 @@ def frames_at(path: Path, samples: int) -> FrameSet:
 def split_frames(frames: FrameSet, *, gate: int | None = None) -> tuple[FrameSet, FrameSet]:
     """Return the frames to calibrate on, and others to gate on.
 
-    Of photos, some are kept from calibration wherever there are enough; where there are not, the gate sees other crops
-    of the same ones. Of scenes and videos it sees other frames.
+    Of photos, a quarter or more is kept from calibration wherever there are eight; where there are not, the gate sees
+    other crops of the same ones. Of scenes and videos it sees other frames.
 
     Args:
-        gate: how many the gate gets; None means 16, and 32 where there are 64 photos, or frames of a video.
+        gate: how many the gate gets, crops of its photos among them; None means 16, and 32 where there are 64 photos,
+            or frames of a video.
 
     Raises:
         QuantizationError: a video is too short to give frames to both.
@@ -151,4 +152,4 @@ def _gate_frames(available: int) -> int:
 
 def _held(available: int, samples: int, gate: int) -> int:
     """Return how many of the available ones are kept from calibration: a quarter, or all that it has no use for."""
-    return gate if available >= _PLENTY else min(gate, max(available // 4, available - samples))
+    return min(gate, max(available // 4, available - samples))
