@@ -11,7 +11,7 @@ from mecha.quantize.static import build_static
 from mecha.store.digests import folder_records
 from mecha.store.manifest import GateRecord, Int8Record, Manifest, OriginRecord, Verdict
 from mecha.store.models import INT8_FILE, LABELS_FILE, MODEL_FILE, SPEC_FILE, ModelStore, PublishedModel
-from mecha.store.spec import serialised
+from mecha.store.spec import ModelSpec, serialised
 from tests.detect.blob_detector import GREEN, NAMES, RED, blob_detector, blob_spec, scene
 
 
@@ -42,12 +42,19 @@ def int8_blobs() -> bytes:
         return int8.read_bytes()
 
 
-def publish_blobs(store: ModelStore, *, int8: bytes | None = None, verdict: Verdict = "faster") -> PublishedModel:
+def publish_blobs(
+    store: ModelStore,
+    *,
+    int8: bytes | None = None,
+    verdict: Verdict = "faster",
+    spec: ModelSpec | None = None,
+    model: bytes | None = None,
+) -> PublishedModel:
     """Publish the blob detector as "blobs"."""
-    spec = blob_spec()
+    spec = spec or blob_spec()
     with store.staging(spec.name) as staged:
         (staged / SPEC_FILE).write_bytes(serialised(spec))
-        (staged / MODEL_FILE).write_bytes(blob_detector())
+        (staged / MODEL_FILE).write_bytes(model or blob_detector())
         (staged / LABELS_FILE).write_text("\n".join(NAMES) + "\n")
         if int8 is not None:
             (staged / INT8_FILE).write_bytes(int8)

@@ -7,7 +7,7 @@ from mecha.detect.session import CPU_PROVIDER, Session, default_threads, tuned_d
 from mecha.gate.tune import Duel, candidates, choose, settled, tune, tune_briefly, tune_record
 from mecha.store.manifest import Manifest, TunedSession, TuneRecord
 from mecha.store.models import MANIFEST_FILE, ModelStore
-from tests.detect.blob_detector import RED, blob_detector, scene
+from tests.detect.blob_detector import RED, blob_detector, blob_spec, scene
 from tests.detect.published_blobs import publish_blobs
 
 
@@ -49,6 +49,31 @@ def duel(gain: float, rounds: int = 15, *, threads: int = 2, spread: float = 0.0
 )
 def test_only_what_is_clearly_faster_than_the_default_is_chosen(duels: list[Duel], threads: int) -> None:
     assert choose(TunedSession(threads=1, ms=25.0), duels).threads == threads
+
+
+@pytest.mark.parametrize(("gain", "square"), [(1.05, True), (0.95, False), (0.6, False)])
+def test_the_square_is_chosen_where_the_rectangle_is_not_faster(gain: float, square: bool) -> None:
+    raced = duel(gain, threads=1)
+    raced = Duel(raced.session.model_copy(update={"square": True}), raced.default_ms, raced.ms)
+    assert choose(TunedSession(threads=1, ms=20.0), [raced]).square is square
+
+
+def test_a_model_that_runs_at_rectangles_is_measured_at_its_square_too(tmp_path: Path) -> None:
+    spec, file = blob_spec(128, dynamic=True), blob_detector(128, dynamic=True)
+    (tuning,) = tune(publish_blobs(ModelStore(tmp_path), spec=spec, model=file))
+    assert [session.square for session in tuning.tried if session.threads == default_threads()] == [False, True]
+    assert tuning.tried[-1].ms
+
+
+def test_a_detector_pads_to_the_square_where_that_was_found_faster(tmp_path: Path) -> None:
+    device, version = tuned_device()
+    spec = blob_spec(dynamic=True)
+    store = ModelStore(tmp_path)
+    folder = publish_blobs(store, spec=spec, model=blob_detector(dynamic=True)).path
+    assert Detector(folder).stride == 16
+    sessions = {"FP32": TunedSession(threads=1, square=True)}
+    store.remember("blobs", TuneRecord(device=device, onnxruntime=version, sessions=sessions))
+    assert Detector(folder).stride is None
 
 
 @pytest.mark.parametrize(
