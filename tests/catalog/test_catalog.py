@@ -110,6 +110,17 @@ def test_calibration_photos_are_found_beside_the_catalog_that_names_them(tmp_pat
     assert getattr(entry.quantize.calibration, key) == str(tmp_path / "photos")
 
 
+@pytest.mark.parametrize(("path", "found"), [("custom/m.onnx", "custom/m.onnx"), ("/models/m.onnx", "/models/m.onnx")])
+def test_a_model_on_this_device_is_found_beside_the_catalog_that_names_it(
+    tmp_path: Path, path: str, found: str
+) -> None:
+    file = tmp_path / "model_catalog.toml"
+    file.write_text(f'[[models]]\nname = "a"\npath = "{path}"\n')
+    (entry,) = read_catalog(file, where="c")
+    assert entry.path == str(tmp_path / found)
+    assert (entry.repo, entry.filename, entry.where) == ("", "", entry.path)
+
+
 def test_the_packaged_catalog_has_the_models_of_the_documentation() -> None:
     entries = {e.name: e for e in read_catalog(bundled_dir() / "model_catalog.toml", where="model_catalog.toml")}
     assert set(entries) == {

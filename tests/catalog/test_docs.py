@@ -32,6 +32,7 @@ def test_every_key_is_on_the_page(
 
 
 def test_the_examples_are_valid() -> None:
-    entry, calibration = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
+    entry, calibration, own = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
     parsed = parse_catalog(entry + calibration, where="docs/catalog.md")
     assert parsed[0].quantize.calibration is not None
+    assert parse_catalog(own, where="docs/catalog.md")[0].path == "custom/cones.onnx"

@@ -59,6 +59,11 @@ def test_an_entry_is_added_at_the_end_and_nothing_else_changes() -> None:
     )
 
 
+def test_a_model_on_this_device_is_written_by_its_path_alone() -> None:
+    changed = with_entry("", ModelCatalogEntry(name="four", path="custom/m.onnx"), where="c")
+    assert changed == '[[models]]\nname = "four"\npath = "custom/m.onnx"\n'
+
+
 def test_all_that_an_entry_says_is_written() -> None:
     entry = ModelCatalogEntry(
         name="four",

@@ -167,6 +167,39 @@ def test_what_an_entry_cannot_say_is_told_with_key_and_line(more: str, sentence:
     assert fault(more) == sentence
 
 
+@pytest.mark.parametrize(
+    ("keys", "sentence"),
+    [
+        ("", "c:1: models[0]: got none; expected repo and filename, or path"),
+        ('repo = "a/b"', "c:1: models[0]: got repo; expected repo and filename, or path"),
+        ('filename = "m.onnx"', "c:1: models[0]: got filename; expected repo and filename, or path"),
+        (
+            'repo = "a/b"\npath = "m.onnx"',
+            "c:1: models[0]: got repo and path; expected repo and filename, or path",
+        ),
+        (
+            'path = "m.onnx"\nrevision = "main"',
+            "c:1: models[0]: got revision with path; expected it with repo only",
+        ),
+        ('path = ""', 'c:3: models[0].path: got ""; expected text that is not empty'),
+        (
+            'repo = "a/b"\nfamily = "yolo"',
+            "c:1: models[0]: got repo; expected repo and filename, or path\n"
+            'c:4: models[0].family: got "yolo"; expected yolov8, yolov5, yolox, end_to_end, detr or nanodet',
+        ),
+    ],
+)
+def test_an_entry_says_in_one_way_where_its_model_is(keys: str, sentence: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_catalog(f'[[models]]\nname = "m"\n{keys}\n', where="c")
+    assert str(caught.value) == sentence
+
+
+def test_an_entry_made_by_a_program_says_where_its_model_is_too() -> None:
+    with pytest.raises(ValueError, match="got none; expected repo and filename, or path"):
+        ModelCatalogEntry(name="m")
+
+
 @pytest.mark.parametrize("repo", ["a b", "a/b/c", "../b", "a/..", "a--b/c", "", "/a"])
 def test_a_repo_is_an_owner_and_a_name(repo: str) -> None:
     text = ENTRY.replace("deepghs/yolos", repo)

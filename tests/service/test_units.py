@@ -9,7 +9,7 @@ from tests.graph import networks
 
 from mecha.catalog.schema import ModelCatalogEntry, PreprocessingPreset, QuantizeConfig
 from mecha.errors import ConfigError, UsageError
-from mecha.service.inspection import inspected_spec
+from mecha.service.inspection import inspected
 from mecha.service.labels import class_names
 from mecha.service.request import PullOptions, parse_method, parse_rate, wanted_file, wanted_int8
 from mecha.store.lockfile import LockedFile
@@ -55,8 +55,8 @@ def test_int8_is_wanted_where_the_entry_or_the_user_says_so(
 
 def test_a_revision_asked_for_by_hand_is_not_held_to_the_pinned_digest() -> None:
     entry = ENTRY.model_copy(update={"revision": "v1", "sha256": "0" * 64})
-    assert wanted_file(entry, PullOptions()).sha256 == "0" * 64
-    asked = wanted_file(entry, PullOptions(revision="v2"))
+    assert wanted_file(entry, PullOptions(), Path("/robot")).sha256 == "0" * 64
+    asked = wanted_file(entry, PullOptions(revision="v2"), Path("/robot"))
     assert (asked.revision, asked.sha256) == ("v2", None)
 
 
@@ -117,4 +117,4 @@ def test_a_preset_that_the_entry_leaves_open_is_the_family_s(
     locked = LockedFile(
         repo="a/b", filename="m.onnx", revision="1" * 40, requested="main", etag="", sha256="0" * 64, size_bytes=1
     )
-    assert inspected_spec(entry, tmp_path / "m.onnx", locked, no_file).preprocessing == preset
+    assert inspected(entry, tmp_path / "m.onnx", locked, no_file).spec.preprocessing == preset

@@ -1,18 +1,20 @@
 """Read the catalogs and lay them over each other: package < user < project, a later entry of a name wins."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from mecha.catalog.schema import CalibrationConfig, ModelCatalogEntry
+from mecha.catalog.schema import CalibrationConfig, ModelCatalogEntry, source_fault
 from mecha.errors import NotFoundError
 from mecha.faults import KeyFault
+from mecha.positions import LineOf
 from mecha.project import CATALOG_NAME, Project, bundled_dir
 from mecha.validation import Frozen, checked, config_error, parse_toml, read_text, toml_line_of
 from mecha.words import did_you_mean
 
 Layer = Literal["package", "user", "project"]
+_Tables = Sequence[tuple[int, dict[str, Any]]]
 
 
 class _CatalogFile(Frozen):
@@ -66,7 +68,7 @@ def load_catalog(project: Project) -> Catalog:
 
 
 def read_catalog(file: Path, *, where: str) -> tuple[ModelCatalogEntry, ...]:
-    """Read one catalog file; `where` names it in messages. Paths of calibration photos come back absolute.
+    """Read one catalog file; `where` names it in messages. Paths of models and calibration photos come back absolute.
 
     Raises:
         ConfigError: with all faults, each with its key path and line.
@@ -80,9 +82,15 @@ def parse_catalog(text: str, *, where: str) -> tuple[ModelCatalogEntry, ...]:
     data = parse_toml(text, where=where)
     line_of = toml_line_of(text)
     catalog, faults = checked(_CatalogFile, data, line_of=line_of)
-    repeated = _repeated_names(data.get("models"), text)
+    models = data.get("models")
+    listed = models if isinstance(models, list) else []
+    tables = [(index, model) for index, model in enumerate(listed) if isinstance(model, dict)]
+    # pydantic looks at an entry as a whole only when each of its keys is right.
+    told = {fault.path for fault in faults}
+    sources = [fault for fault in _source_faults(tables, line_of) if fault.path not in told]
+    repeated = _repeated_names(tables, line_of)
     if catalog is None or repeated:
-        raise config_error(where, (*faults, *repeated))
+        raise config_error(where, (*faults, *sources, *repeated))
     return catalog.models
 
 
@@ -97,12 +105,16 @@ def _layers(project: Project) -> tuple[tuple[Layer, Path], ...]:
     return tuple(by_file.values())
 
 
-def _repeated_names(models: object, text: str) -> list[KeyFault]:
-    line_of = toml_line_of(text)
+def _source_faults(tables: _Tables, line_of: LineOf) -> list[KeyFault]:
+    found = ((("models", index), source_fault(model.keys())) for index, model in tables)
+    return [KeyFault(path, line_of(path), text) for path, text in found if text is not None]
+
+
+def _repeated_names(tables: _Tables, line_of: LineOf) -> list[KeyFault]:
     first: dict[str, int | None] = {}
     faults: list[KeyFault] = []
-    for index, model in enumerate(models if isinstance(models, list) else []):
-        name = model.get("name") if isinstance(model, dict) else None
+    for index, model in tables:
+        name = model.get("name")
         if not isinstance(name, str):
             continue
         path = ("models", index, "name")
@@ -116,7 +128,9 @@ def _repeated_names(models: object, text: str) -> list[KeyFault]:
 
 
 def _anchored(entry: ModelCatalogEntry, folder: Path) -> ModelCatalogEntry:
-    """Make the paths of calibration photos absolute: they are relative to the catalog that names them."""
+    """Make the paths of model and calibration photos absolute: they are relative to the catalog that names them."""
+    if entry.path is not None:
+        entry = entry.model_copy(update={"path": str(folder / Path(entry.path).expanduser())})
     calibration = entry.quantize.calibration
     if calibration is None:
         return entry

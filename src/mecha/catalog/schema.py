@@ -1,6 +1,7 @@
 """model_catalog.toml as a type: one `[[models]]` table is a ModelCatalogEntry. Unknown keys are refused."""
 
 import re
+from collections.abc import Collection
 from pathlib import PurePosixPath
 from typing import Annotated, Literal, Self
 
@@ -50,6 +51,14 @@ def _repo_path(value: object) -> object:
     if not path.parts or path.is_absolute() or ".." in path.parts or "\\" in value or value != str(path):
         raise _refused(_PATH_WORDS)
     return value
+
+
+def source_fault(keys: Collection[str]) -> str | None:
+    """Say what is wrong with the keys of an entry that tell where the model is; None when nothing is."""
+    named = [key for key in ("repo", "filename", "path") if key in keys]
+    if named not in (["repo", "filename"], ["path"]):
+        return f"got {' and '.join(named) or 'none'}; expected repo and filename, or path"
+    return "got revision with path; expected it with repo only" if named == ["path"] and "revision" in keys else None
 
 
 def _folded(value: object) -> object:
@@ -133,11 +142,12 @@ class QuantizeConfig(Frozen):
 
 
 class ModelCatalogEntry(Frozen):
-    """`[[models]]`: one model that can be pulled.
+    """`[[models]]`: one model that can be pulled. It says where the model is by repo and filename, or by path.
 
     Attributes:
         name: the folder it is published as.
-        repo: where it is on the Hub; filename is the ONNX file in it.
+        repo: where it is on the Hub; filename is the ONNX file in it. Both empty for a file on this device.
+        path: the ONNX file on this device, None for one of the Hub. Relative to the catalog file.
         preprocessing_preset: what becomes of a frame before the model sees it; None means the family's own way.
         revision: branch, tag or commit; None means "main", or what mecha.lock pins.
         sha256: digest the file must have, lower-case hex.
@@ -145,16 +155,17 @@ class ModelCatalogEntry(Frozen):
         license: SPDX identifier; None means what the Hub states.
         input_size: height and width that a model with dynamic axes runs at, pixels.
         family: how outputs are decoded; None means found from the model.
-        labels: class names by class id, "coco", or the path of a label file in the repo; None means from the model's
-            metadata. `label_names` and `label_file` tell which.
+        labels: class names by class id, "coco", or the path of a label file in the repo, or from the folder of `path`;
+            None means from the model's metadata. `label_names` and `label_file` tell which.
         quantize: disabled when the entry has no such table.
     """
 
     name: _Name
     description: str = ""
     task: _Task = "object-detection"
-    repo: _Repo
-    filename: _Filename
+    repo: _Repo = ""
+    filename: _Filename = ""
+    path: _Text | None = None
     preprocessing_preset: PreprocessingPreset | None = None
     revision: _Revision | None = None
     sha256: _Digest | None = None
@@ -165,9 +176,21 @@ class ModelCatalogEntry(Frozen):
     labels: _Labels | None = None
     quantize: QuantizeConfig = QuantizeConfig(enabled=False)
 
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        fault = source_fault(self.model_fields_set)
+        if fault is not None:
+            raise _fault(fault)
+        return self
+
+    @property
+    def where(self) -> str:
+        """The ONNX file in words: `deepghs/yolos/yolov8n/model.onnx`, or its path."""
+        return self.path or f"{self.repo}/{self.filename}"
+
     @property
     def label_file(self) -> str | None:
-        """The path of the label file in the repo, None when the entry names none."""
+        """The path of the label file, None when the entry names none."""
         return self.labels if isinstance(self.labels, str) and self.labels != "coco" else None
 
     @property

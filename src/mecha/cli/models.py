@@ -65,7 +65,8 @@ def _show_plan(plan: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         echo_json({"schema": 1, "event": "plan", **plan})
         return
-    typer.echo(f"{plan['name']}: {plan['repo']}/{plan['filename']} at {plan['revision']}, licence {plan['licence']}")
+    source = f"{plan['repo']}/{plan['filename']} at {plan['revision']}" if plan["repo"] else f"file {plan['filename']}"
+    typer.echo(f"{plan['name']}: {source}, licence {plan['licence']}")
     typer.echo(f"  would download {bytes_text(plan['download_bytes'])} of {bytes_text(plan['size_bytes'])}")
     typer.echo(f"  would make INT8 by {plan['method']}" if plan["method"] else "  would make no INT8")
 
@@ -79,6 +80,8 @@ def _show_pull(report: "PullReport", *, as_json: bool) -> None:
         return
     if not report.changed and report.int8_fault is None:
         typer.echo(f"{report.name}: complete in {report.path}, nothing to do")
+        if report.notice:
+            typer.echo(f"  {report.notice}")
         return
     typer.echo(f"{report.name}: {report.path} (licence {report.licence})")
     if report.int8_fault is not None:

@@ -13,11 +13,12 @@ def show_lines(shown: dict[str, Any]) -> Iterator[str]:
     yield f"  licence    {shown['licence']}"
     yield f"  catalog    {shown['source']}"
     if entry:
-        yield f"  origin     {entry['repo']}/{entry['filename']}"
+        yield "  origin     " + (entry.get("path") or f"{entry['repo']}/{entry['filename']}")
     if not manifest:
         yield f"  state      not pulled; `mecha models pull {shown['name']}`"
         return
-    yield f"  revision   {manifest['origin']['revision']}"
+    if manifest["origin"]["revision"]:
+        yield f"  revision   {manifest['origin']['revision']}"
     yield f"  path       {shown['path']}"
     size = config["input"]
     shape = "dynamic, run at" if size["dynamic"] else "fixed at"

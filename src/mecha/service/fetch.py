@@ -1,4 +1,4 @@
-"""Bringing one file of a repo into the cache: from the cache, from the package, or over the network."""
+"""Bringing one file into the cache: from the cache, from the package, from this device, or over the network."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -9,7 +9,9 @@ from pathlib import Path
 from mecha.errors import IntegrityError, NotFoundError
 from mecha.hub.source import RemoteFile, RepoType, Source
 from mecha.progress import Progress
+from mecha.service.local import take
 from mecha.store.blobs import BlobCache
+from mecha.store.digests import sha256_of
 from mecha.store.faults import require_space
 from mecha.store.lockfile import LockedFile, LockFile
 from mecha.store.locks import exclusive
@@ -23,9 +25,12 @@ class Wanted:
     """A file to have.
 
     Attributes:
-        revision: branch, tag or commit; "main" when nobody said.
+        repo: empty for a file on this device.
+        filename: in the repo; for a file on this device its path from the project's root, or the whole one.
+        revision: branch, tag or commit; "main" when nobody said, empty for a file on this device.
         sha256: what its bytes must be, where the catalog pins them.
-        extra_bytes: space that later stages need besides the file, as a share of its size.
+        extra_share: space that later stages need besides the file, as a share of its size.
+        file: where it is on this device, None for a file of the Hub.
     """
 
     repo: str
@@ -35,6 +40,17 @@ class Wanted:
     sha256: str | None = None
     size_bytes: int | None = None
     extra_share: float = 0.0
+    file: Path | None = None
+
+    @property
+    def kind(self) -> str:
+        """What mecha.lock calls the place: "file" for this device, else what the repo is."""
+        return self.repo_type if self.file is None else "file"
+
+    @property
+    def where(self) -> str:
+        """The file in words: `owner/repo/model.onnx`, or its path."""
+        return f"{self.repo}/{self.filename}" if self.file is None else self.filename
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,33 +95,31 @@ class Fetcher:
         locked = None
         if not self._renew:
             locked = self._lock_file.find(
-                wanted.repo, wanted.filename, requested=wanted.revision, repo_type=wanted.repo_type
+                wanted.repo, wanted.filename, requested=wanted.revision, repo_type=wanted.kind
             )
         if wanted.sha256 is None or (locked is not None and locked.sha256 == wanted.sha256):
             return locked
         blob = self._cache.find(wanted.sha256)
         if blob is None:
             return None
-        return LockedFile(
-            repo=wanted.repo,
-            repo_type=wanted.repo_type,
-            filename=wanted.filename,
-            requested=wanted.revision,
-            revision=wanted.revision,
-            etag=wanted.sha256,
-            sha256=wanted.sha256,
-            size_bytes=blob.stat().st_size,
-        )
+        return _locked(wanted, wanted.sha256, blob, revision=wanted.revision, etag=wanted.sha256)
+
+    def differs(self, wanted: Wanted) -> bool:
+        """Tell whether a file on this device is not the one mecha.lock pins any more. Reads the whole file."""
+        known = self.known(wanted)
+        if wanted.file is None or known is None or not wanted.file.is_file():
+            return False
+        return wanted.file.stat().st_size != known.size_bytes or sha256_of(wanted.file) != known.sha256
 
     def fetch(self, wanted: Wanted, progress: Progress, *, check: Check | None = None) -> Fetched:
-        """Return the file, downloading what is not there; the lock file then says what it was.
+        """Return the file, downloading or copying what is not in the cache; the lock file then says what it was.
 
         Args:
             check: looks at the first bytes while they arrive, and at the whole file before it is believed.
 
         Raises:
             NetworkError, NotFoundError, AccessDeniedError, OfflineError: as the source.
-            IntegrityError: the bytes are not what the Hub or the catalog says.
+            IntegrityError: the bytes are not what the Hub, mecha.lock or the catalog says.
             DiskError: no space, or no permission.
         """
         known = self.known(wanted)
@@ -115,6 +129,8 @@ class Fetcher:
                 check.whole(blob)
             self._lock_file.put(known)
             return Fetched(blob, known, 0)
+        if wanted.file is not None:
+            return self._take(wanted, wanted.file, known, check)
         remote = self._resolve(wanted, known)
         _require_same(wanted, known, remote)
         return self._transfer(wanted, remote, progress, check)
@@ -139,6 +155,8 @@ class Fetcher:
         known = self.known(wanted)
         if known is not None and self._cache.find(known.sha256) is not None:
             return known.size_bytes, 0
+        if wanted.file is not None:
+            return (wanted.file.stat().st_size if wanted.file.is_file() else None), 0
         remote = self._resolve(wanted, known)
         if remote.size_bytes is None:
             return None, None
@@ -182,18 +200,45 @@ class Fetcher:
                 digest, transferred = done.sha256, done.transferred_bytes
             elif check is not None:
                 check.whole(present)
-        locked = LockedFile(
-            repo=wanted.repo,
-            repo_type=wanted.repo_type,
-            filename=wanted.filename,
-            requested=wanted.revision,
-            revision=remote.commit,
-            etag=remote.etag,
-            sha256=digest,
-            size_bytes=present.stat().st_size,
-        )
+        locked = _locked(wanted, digest, present, revision=remote.commit, etag=remote.etag)
         self._lock_file.put(locked)
         return Fetched(present, locked, transferred)
+
+    def _take(self, wanted: Wanted, file: Path, known: LockedFile | None, check: Check | None) -> Fetched:
+        """Take a file of this device into the cache."""
+
+        def whole(copy: Path, digest: str) -> None:
+            if wanted.sha256 and digest != wanted.sha256:
+                raise _pin_broken(wanted, digest)
+            if known is not None and digest != known.sha256:
+                raise IntegrityError(
+                    f"{wanted.where}: sha256 is {digest}, mecha.lock expects {known.sha256}",
+                    hint="put the file back that it was, or take it as it is now with --force",
+                )
+            if check is not None:
+                check.whole(copy)
+
+        def start(first: bytes) -> None:
+            if check is not None:
+                check.start(first)
+
+        blob, digest = take(self._cache, file, extra_share=wanted.extra_share, check_start=start, check_whole=whole)
+        locked = _locked(wanted, digest, blob, revision="", etag="")
+        self._lock_file.put(locked)
+        return Fetched(blob, locked, 0)
+
+
+def _locked(wanted: Wanted, sha256: str, blob: Path, *, revision: str, etag: str) -> LockedFile:
+    return LockedFile(
+        repo=wanted.repo,
+        repo_type=wanted.kind,
+        filename=wanted.filename,
+        requested=wanted.revision,
+        revision=revision,
+        etag=etag,
+        sha256=sha256,
+        size_bytes=blob.stat().st_size,
+    )
 
 
 def _partial_key(remote: RemoteFile) -> str:
@@ -214,7 +259,8 @@ def _require_same(wanted: Wanted, known: LockedFile | None, remote: RemoteFile) 
 
 
 def _pin_broken(wanted: Wanted, got: str) -> IntegrityError:
+    at = f"{wanted.where} at {wanted.revision}" if wanted.file is None else wanted.where
     return IntegrityError(
-        f"{wanted.repo}/{wanted.filename} at {wanted.revision}: sha256 is {got}, the catalog expects {wanted.sha256}",
+        f"{at}: sha256 is {got}, the catalog expects {wanted.sha256}",
         hint="nothing was kept; correct sha256 or revision in the catalog, or ask the publisher",
     )

@@ -1,6 +1,7 @@
 """What a downloaded file is, and the config.json that follows from it."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from mecha.catalog.schema import ModelCatalogEntry
@@ -18,6 +19,19 @@ _DETECTION = "object-detection"
 _DEFAULT_SIZE = (640, 640)
 
 
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """What a file is.
+
+    Attributes:
+        spec: config.json.
+        quantized: the file is INT8 already.
+    """
+
+    spec: ModelSpec
+    quantized: bool
+
+
 def onnx_check(where: str) -> Check:
     """Return what refuses bytes that are no ONNX model, by their start and as a whole, before they are kept."""
 
@@ -27,24 +41,24 @@ def onnx_check(where: str) -> Check:
     return Check(start=lambda start: check_start(start, where=where), whole=whole)
 
 
-def inspected_spec(entry: ModelCatalogEntry, path: Path, locked: LockedFile, fetch: Callable[[str], Path]) -> ModelSpec:
-    """Return config.json of a model, by what its file says and what the entry says on top.
+def inspected(entry: ModelCatalogEntry, path: Path, locked: LockedFile, fetch: Callable[[str], Path]) -> Inspected:
+    """Return what a model is, by what its file says and what the entry says on top.
 
     Args:
-        fetch: brings another file of the entry's repo, for labels.
+        fetch: brings the entry's label file.
 
     Raises:
         UnsupportedModelError: the entry says object detection and the outputs are no detector's.
         ConfigError: the entry's input size does not suit the model, or its labels do not.
     """
-    where = f"{entry.repo}/{entry.filename}"
+    where = entry.where
     signature = signature_at(path, where=where)
     family = entry.family or signature.family
     if entry.task == _DETECTION and family is None:
         family = require_detector(signature, where=f"{entry.name} ({where})")
     names = class_names(entry, metadata=signature.names, count=signature.class_count, fetch=fetch)
     height, width = _input_size(entry, signature)
-    return ModelSpec(
+    spec = ModelSpec(
         schema=1,
         name=entry.name,
         task=entry.task,
@@ -60,6 +74,7 @@ def inspected_spec(entry: ModelCatalogEntry, path: Path, locked: LockedFile, fet
         classes=names,
         source=SourceSpec(repo=locked.repo, filename=locked.filename, revision=locked.revision),
     )
+    return Inspected(spec, signature.quantized)
 
 
 def _input_size(entry: ModelCatalogEntry, signature: ModelSignature) -> tuple[int, int]:

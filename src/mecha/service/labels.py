@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mecha.catalog.schema import ModelCatalogEntry
-from mecha.errors import ConfigError
+from mecha.errors import ConfigError, NotFoundError
 
 _MAX_LABEL_FILE_BYTES = 1_000_000
 
@@ -17,10 +17,11 @@ def class_names(
     Args:
         metadata: names in the ONNX file, when it has any.
         count: classes the model's outputs have, when they tell.
-        fetch: brings a file of the entry's repo.
+        fetch: brings the entry's label file.
 
     Raises:
         ConfigError: the entry gives another number of names than the model has classes, or its label file is unusable.
+        NotFoundError: there is no such label file.
     """
     names, where = _named(entry, fetch)
     if names is None:
@@ -41,6 +42,8 @@ def _named(entry: ModelCatalogEntry, fetch: Callable[[str], Path]) -> tuple[tupl
 
 
 def _read(path: Path, where: str) -> tuple[str, ...]:
+    if not path.is_file():
+        raise NotFoundError(f"{where}: {path} is no file; expected a text file of one class name a line")
     size = path.stat().st_size
     if size > _MAX_LABEL_FILE_BYTES:
         raise ConfigError(f"{where}: {size} bytes; expected a text file of one class name a line")

@@ -14,10 +14,11 @@ from mecha.service.request import PullOptions, wanted_file, wanted_int8
 from mecha.store.blobs import BlobCache, packaged_models
 from mecha.store.lockfile import LockFile
 from mecha.store.locks import exclusive
-from mecha.store.models import BrokenModel, Fault, ModelStore, PublishedModel
+from mecha.store.models import INT8_FILE, MODEL_FILE, BrokenModel, Fault, ModelStore, PublishedModel
 
 if TYPE_CHECKING:
     from mecha.hub.source import Source
+    from mecha.service.publication import Place
     from mecha.service.recalibration import RecalibrationReport
 
 # A pull of the same model holds the lock for as long as it builds INT8.
@@ -45,13 +46,9 @@ class ModelService:
         Raises:
             NotFoundError: no catalog names the model; NetworkError, IntegrityError, DiskError: as the stages.
         """
-        from mecha.service.publication import Place
-        from mecha.service.pull import Pull
-
         options = options or PullOptions()
         entry = load_catalog(self.project).get(name)
-        place = Place(self.project, self.store, self._cache)
-        return Pull(place, entry, self._fetcher(options), options, progress).run()
+        return self._pull(entry, options, progress)
 
     def plan(self, name: str, options: PullOptions | None = None) -> PullPlan:
         """Say what a pull would do, without doing it.
@@ -61,14 +58,14 @@ class ModelService:
         """
         options = options or PullOptions()
         entry = load_catalog(self.project).get(name)
-        fetcher = self._fetcher(options)
-        wanted = wanted_file(entry, options)
+        fetcher = self._fetcher(options, self._cache)
+        wanted = wanted_file(entry, options, self.project.root)
         size, missing = fetcher.cost(wanted)
         quantize = wanted_int8(entry, options)
         return PullPlan(
             name=entry.name,
-            repo=entry.repo,
-            filename=entry.filename,
+            repo=wanted.repo,
+            filename=wanted.filename,
             revision=wanted.revision,
             licence=entry.license or "unknown",
             size_bytes=size,
@@ -85,12 +82,7 @@ class ModelService:
         published = self.store.require(name)
         entry = self._entry_of(published)
         chosen = method or entry.quantize.method
-        options = PullOptions(method=chosen, int8_only=True)
-        from mecha.service.publication import Place
-        from mecha.service.pull import Pull
-
-        place = Place(self.project, self.store, self._cache)
-        return Pull(place, entry, self._fetcher(options), options, progress).run()
+        return self._pull(entry, PullOptions(method=chosen, int8_only=True), progress)
 
     def recalibrate(
         self, name: str, frames: Path, *, seen_by: str, progress: Progress = silent
@@ -107,14 +99,10 @@ class ModelService:
             BusyError: somebody else is making it.
             QuantizationError: its INT8 is not provisional, or the build could not be made.
         """
-        from mecha.service.publication import Place
         from mecha.service.recalibration import Recalibration
 
         published = self.store.require(name)
-        # The cache may have been emptied since.
-        cache = BlobCache(self._cache.root, seeds=(*self._cache.seeds, published.fp32_path))
-        place = Place(self.project, self.store, cache)
-        return Recalibration(place, self._entry_of(published), progress).run(frames, seen_by)
+        return Recalibration(self._place(name), self._entry_of(published), progress).run(frames, seen_by)
 
     def rows(self) -> tuple[ModelRow, ...]:
         """Return every model that a catalog names or that is published, by name."""
@@ -234,22 +222,46 @@ class ModelService:
         catalog = load_catalog(self.project)
         origin = published.manifest.origin
         listed = next((entry for entry in catalog.entries if entry.name == published.name), None)
-        if listed is not None and (listed.repo, listed.filename) == (origin.repo, origin.filename):
-            return listed
+        if listed is not None:
+            wanted = wanted_file(listed, PullOptions(), self.project.root)
+            if (wanted.repo, wanted.filename) == (origin.repo, origin.filename):
+                return listed
         spec = published.spec
-        return ModelCatalogEntry(
-            name=published.name,
-            task=spec.task,
-            repo=origin.repo,
-            filename=origin.filename,
-            revision=origin.requested_revision,
-            license=spec.licence,
-            preprocessing_preset=spec.preprocessing,
+        source = {"repo": origin.repo, "filename": origin.filename, "revision": origin.requested_revision}
+        if origin.kind == "file":
+            source = {"path": str(self.project.root / origin.filename)}
+        # What the entry said besides is in config.json: without it, class names and sizes would be lost.
+        return ModelCatalogEntry.model_validate(
+            {
+                **source,
+                "name": published.name,
+                "task": spec.task,
+                "license": spec.licence,
+                "preprocessing_preset": spec.preprocessing,
+                "family": spec.family,
+                "labels": spec.classes or None,
+                "input_size": spec.input.height if spec.input.dynamic else None,
+            }
         )
 
-    def _fetcher(self, options: PullOptions) -> Fetcher:
+    def _pull(self, entry: ModelCatalogEntry, options: PullOptions, progress: Progress) -> PullReport:
+        from mecha.service.pull import Pull
+
+        place = self._place(entry.name)
+        return Pull(place, entry, self._fetcher(options, place.cache), options, progress).run()
+
+    def _place(self, name: str) -> "Place":
+        """Return where the model is worked on; what is published of it stands in where the cache was emptied."""
+        from mecha.service.publication import Place
+
+        published = self.store.published(name)
+        seeds = (published.fp32_path,) if published is not None else ()
+        cache = BlobCache(self._cache.root, seeds=(*self._cache.seeds, *seeds))
+        return Place(self.project, self.store, cache)
+
+    def _fetcher(self, options: PullOptions, cache: BlobCache) -> Fetcher:
         return Fetcher(
-            self._cache,
+            cache,
             self._lock_file,
             self._source(offline=options.offline),
             renew=options.force,
@@ -277,10 +289,12 @@ def _row(
             state=state, fp32_bytes=None, int8_bytes=None, method=None, verdict=None, licence=licence, **common
         )
     manifest = found.manifest
-    int8 = manifest.files.get("model-int8.onnx")
+    fp32, int8 = manifest.files.get(MODEL_FILE), manifest.files.get(INT8_FILE)
+    if found.quantized:
+        fp32, int8 = None, fp32
     return ModelRow(
         state="ready" if int8 is not None or manifest.int8.state in ("disabled", "rejected") else "fp32-only",
-        fp32_bytes=manifest.files["model.onnx"].size_bytes,
+        fp32_bytes=fp32.size_bytes if fp32 else None,
         int8_bytes=int8.size_bytes if int8 else None,
         method=manifest.int8.method or None,
         verdict=manifest.int8.gate.verdict if manifest.int8.gate else None,

@@ -67,6 +67,8 @@ def _tool_versions() -> dict[str, str]:
 
 
 def _summary(record: Int8Record) -> Int8Summary | None:
+    if record.state == "published":
+        return Int8Summary(method=record.method)
     if record.state != "built" or record.gate is None:
         return None
     return Int8Summary(

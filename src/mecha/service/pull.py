@@ -21,6 +21,11 @@ from mecha.store.spec import ModelSpec, serialised
 
 _RECORD_FILE = "record.json"
 _MODEL_LOCK_TIMEOUT_S = 24 * 3600.0
+_INT8_ALREADY = Int8Record(
+    state="published",
+    method="published",
+    message="the file is INT8 already: taken as it is, with no FP32 to measure it against",
+)
 
 
 class Pull:
@@ -31,7 +36,7 @@ class Pull:
     ) -> None:
         self._place, self._entry, self._fetcher = place, entry, fetcher
         self._options, self._progress = options, progress
-        self._wanted, self._quantize = wanted_file(entry, options), wanted_int8(entry, options)
+        self._wanted, self._quantize = wanted_file(entry, options, place.project.root), wanted_int8(entry, options)
         self._downloaded_bytes = 0
 
     def run(self) -> PullReport:
@@ -43,17 +48,19 @@ class Pull:
         """
         published = self._place.store.published(self._entry.name)
         if published is not None and self._is_complete(published):
-            return self._report(published, changed=False)
+            return self._complete(published)
         lock = self._place.store.lock_file(self._entry.name)
         with exclusive(lock, timeout_s=_MODEL_LOCK_TIMEOUT_S):
             published = self._place.store.published(self._entry.name)
             if published is not None and self._is_complete(published):
-                return self._report(published, changed=False)
+                return self._complete(published)
             return self._bring()
 
     def _is_complete(self, published: PublishedModel) -> bool:
         """Tell whether what is published is what is wanted, by looking at sizes and records only."""
-        if self._options.force or self._options.int8_only or not _has_its_files(published):
+        if self._options.force or not _has_its_files(published):
+            return False
+        if self._options.int8_only and not published.quantized:
             return False
         return self._is_wanted_fp32(published) and self._is_wanted_int8(published)
 
@@ -66,7 +73,7 @@ class Pull:
 
     def _is_wanted_int8(self, published: PublishedModel) -> bool:
         quantize, int8 = self._quantize, published.manifest.int8
-        if quantize is None:
+        if quantize is None or published.quantized:
             return True
         if int8.state not in ("built", "rejected"):
             return False
@@ -81,11 +88,13 @@ class Pull:
         return int8_key(self._entry, fp32_sha256, quantize, calibration.digest)
 
     def _bring(self) -> PullReport:
-        from mecha.service.inspection import inspected_spec
+        from mecha.service.inspection import inspected
 
         fetched = self._fetch()
-        spec = inspected_spec(self._entry, fetched.path, fetched.locked, self._fetch_beside)
-        spec = spec.model_copy(update={"licence": self._licence(fetched)})
+        found = inspected(self._entry, fetched.path, fetched.locked, self._fetch_beside)
+        spec = found.spec.model_copy(update={"licence": self._licence(fetched)})
+        if found.quantized:
+            return self._publish(fetched, spec, _INT8_ALREADY)
         published = self._place.store.published(spec.name)
         before = published.manifest.files[MODEL_FILE].sha256 if published else None
         quantize = self._quantize
@@ -111,7 +120,7 @@ class Pull:
     def _fetch(self) -> Fetched:
         from mecha.service.inspection import onnx_check
 
-        check = onnx_check(f"{self._entry.repo}/{self._entry.filename}")
+        check = onnx_check(self._wanted.where)
         fetched = self._fetcher.fetch(self._wanted, self._progress, check=check)
         self._downloaded_bytes += fetched.downloaded_bytes
         return fetched
@@ -124,8 +133,10 @@ class Pull:
         return stated or "unknown"
 
     def _fetch_beside(self, filename: str) -> Path:
-        """Bring another file of the same repo: labels."""
-        wanted = Wanted(repo=self._entry.repo, filename=filename, revision=self._wanted.revision)
+        """Bring the label file: from the same repo, or from the folder of the model."""
+        if self._wanted.file is not None:
+            return self._wanted.file.parent / filename
+        wanted = Wanted(repo=self._wanted.repo, filename=filename, revision=self._wanted.revision)
         fetched = self._fetcher.fetch(wanted, self._progress)
         self._downloaded_bytes += fetched.downloaded_bytes
         return fetched.path
@@ -173,13 +184,24 @@ class Pull:
             revision=locked.revision,
             requested_revision=locked.requested,
             etag=locked.etag,
+            kind="hub" if self._wanted.file is None else "file",
         )
         return self._report(publish(self._place, spec, locked.sha256, origin, record), changed=True)
+
+    def _complete(self, published: PublishedModel) -> PullReport:
+        report = self._report(published, changed=False)
+        if not self._fetcher.differs(self._wanted):
+            return report
+        return replace(
+            report,
+            notice=f"{self._wanted.where} is another file now; "
+            f"`mecha models pull {published.name} --force` takes it as it is",
+        )
 
     def _report(self, published: PublishedModel, *, changed: bool) -> PullReport:
         int8 = published.manifest.int8
         gate = int8.gate
-        built = int8.state == "built"
+        built = int8.state in ("built", "published")
         return PullReport(
             name=published.name,
             path=str(published.path),

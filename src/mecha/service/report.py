@@ -11,6 +11,7 @@ class PullReport:
         changed: False when everything was there already.
         method: method of the published INT8, None when there is none.
         message: one line about INT8.
+        notice: what is to be known besides, empty when nothing is.
         int8_fault: why INT8 could not be made, None when it was made, rejected by the gate, or not wanted.
         hint: what to do about int8_fault.
     """
@@ -26,13 +27,14 @@ class PullReport:
     downloaded_bytes: int
     licence: str
     message: str = ""
+    notice: str = ""
     int8_fault: str | None = None
     hint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class PullPlan:
-    """What a pull would do (`--dry-run`)."""
+    """What a pull would do (`--dry-run`); repo and revision are empty for a file of this device."""
 
     name: str
     repo: str
@@ -50,6 +52,7 @@ class ModelRow:
 
     Attributes:
         state: "available" (in the catalog, not pulled), "ready", "fp32-only" or "broken".
+        fp32_bytes: None also for a model that was published in INT8 only.
         source: catalog layer, or "unlisted" for a published model that no catalog names.
     """
 

@@ -1,6 +1,7 @@
 """What is asked for: the catalog's entry with the options of one pull laid over it."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import get_args
 
 from mecha.catalog.schema import Method, ModelCatalogEntry, QuantizeConfig
@@ -40,8 +41,17 @@ def wanted_int8(entry: ModelCatalogEntry, options: PullOptions) -> QuantizeConfi
     return config if config.enabled and options.quantize else None
 
 
-def wanted_file(entry: ModelCatalogEntry, options: PullOptions) -> Wanted:
-    """Return the FP32 file that is wanted."""
+def wanted_file(entry: ModelCatalogEntry, options: PullOptions, root: Path) -> Wanted:
+    """Return the FP32 file that is wanted.
+
+    Args:
+        root: of the project; a file in it is known by its path from there, so that mecha.lock holds on every device.
+
+    Raises:
+        UsageError: a revision of a file on this device.
+    """
+    if entry.path is not None:
+        return _wanted_here(entry, Path(entry.path), options, root)
     # A revision asked for by hand is not the one that the catalog pins by digest.
     pinned = options.revision is None
     return Wanted(
@@ -51,6 +61,22 @@ def wanted_file(entry: ModelCatalogEntry, options: PullOptions) -> Wanted:
         sha256=entry.sha256 if pinned else None,
         size_bytes=entry.size_bytes if pinned else None,
         extra_share=_INT8_SHARE if wanted_int8(entry, options) else 0.0,
+    )
+
+
+def _wanted_here(entry: ModelCatalogEntry, file: Path, options: PullOptions, root: Path) -> Wanted:
+    if options.revision is not None:
+        raise UsageError(
+            f"--revision: got {options.revision}; {entry.name} is the file {file} on this device, which has none"
+        )
+    return Wanted(
+        repo="",
+        filename=file.relative_to(root).as_posix() if file.is_relative_to(root) else file.as_posix(),
+        revision="",
+        sha256=entry.sha256,
+        size_bytes=entry.size_bytes,
+        extra_share=_INT8_SHARE if wanted_int8(entry, options) else 0.0,
+        file=file,
     )
 
 

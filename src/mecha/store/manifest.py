@@ -17,9 +17,11 @@ class FileRecord(Frozen):
 
 
 class OriginRecord(Frozen):
-    """Where the FP32 file was downloaded from.
+    """Where the FP32 file came from.
 
     Attributes:
+        kind: "file" for one of this device, whose repo, revision and etag are empty.
+        filename: in the repo; for a file of this device its path from the project's root, or the whole one.
         revision: the commit it was resolved to.
         requested_revision: what the catalog or the user asked for ("main" by default).
         etag: validator the server gave; the sha256 for LFS files.
@@ -30,6 +32,7 @@ class OriginRecord(Frozen):
     revision: str
     requested_revision: str
     etag: str
+    kind: Literal["hub", "file"] = "hub"
 
 
 class LatencyRecord(Frozen):
@@ -152,9 +155,10 @@ class Int8Record(Frozen):
     Attributes:
         state: "built"; "failed" (it could not be made, the next pull tries again); "rejected" (it was made, and the
             gate found nothing that is right: not tried again under the same key); "pending"; "disabled" (the entry
-            says so).
+            says so); "published" (model.onnx itself is INT8, taken as it is).
         key: digest of all that the build depends on; a build with another key is stale.
-        method: the method that won; requested_method: what the entry or the user asked for.
+        method: the method that won, "adopted" for a file made elsewhere, "published" where the state is;
+            requested_method: what the entry or the user asked for.
         message: one line for people.
         notes: sentences about what is not as it should be, or was done besides.
         gains: techniques in the order they were tried.
@@ -162,7 +166,7 @@ class Int8Record(Frozen):
         accuracy: None where no labels were given.
     """
 
-    state: Literal["built", "failed", "rejected", "pending", "disabled"]
+    state: Literal["built", "failed", "rejected", "pending", "disabled", "published"]
     key: str = ""
     requested_method: str = ""
     method: str = ""

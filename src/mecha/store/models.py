@@ -64,6 +64,11 @@ class PublishedModel:
         return file if self.manifest.int8.state == "built" and file.is_file() else None
 
     @property
+    def quantized(self) -> bool:
+        """model.onnx itself is INT8: the model was published so, and there is no FP32."""
+        return self.manifest.int8.state == "published"
+
+    @property
     def report_path(self) -> Path | None:
         """report.md, None when there is none."""
         file = self.path / REPORT_FILE

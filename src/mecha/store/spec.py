@@ -29,7 +29,7 @@ class InputSpec(Frozen):
 
 
 class SourceSpec(Frozen):
-    """Where the FP32 file came from."""
+    """Where the FP32 file came from; repo and revision are empty for a file of this device."""
 
     repo: str
     filename: str
@@ -37,10 +37,14 @@ class SourceSpec(Frozen):
 
 
 class Int8Summary(Frozen):
-    """INT8 in one glance; the whole story is in manifest.json."""
+    """INT8 in one glance; the whole story is in manifest.json.
+
+    Attributes:
+        method: "published" where model.onnx itself is INT8, which was never measured against FP32: verdict is None.
+    """
 
     method: str
-    verdict: str
+    verdict: str | None = None
     speedup: float | None = None
     agreement: float | None = None
     provisional: bool = False

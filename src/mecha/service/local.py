@@ -1,0 +1,67 @@
+"""Taking an ONNX file of this device into the cache, so that it stays when the file is moved, changed or removed."""
+
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+
+from mecha.errors import NotFoundError
+from mecha.store.blobs import BlobCache
+from mecha.store.faults import disk_error, require_space
+from mecha.store.locks import exclusive
+
+_ONE_WRITER_TIMEOUT_S = 24 * 3600.0
+_CHUNK_BYTES = 1 << 20
+_START_BYTES = 512
+
+
+def take(
+    cache: BlobCache,
+    file: Path,
+    *,
+    extra_share: float,
+    check_start: Callable[[bytes], None],
+    check_whole: Callable[[Path, str], None],
+) -> tuple[Path, str]:
+    """Copy a file into the cache and return where it is there, and its sha256.
+
+    Args:
+        extra_share: space that later stages need besides the file, as a share of its size.
+        check_start: raises when the first bytes are not what is needed.
+        check_whole: raises when the copy, of which it is told the sha256, is not what is needed.
+
+    Raises:
+        NotFoundError: there is no such file.
+        DiskError: it cannot be read, or the cache cannot be written.
+        MechaError: as the checks; the cache is as it was.
+    """
+    if not file.is_file():
+        what = "a folder" if file.is_dir() else "no such file"
+        raise NotFoundError(f"{file}: {what}; expected an ONNX model", hint="Put the file there, or name another one.")
+    partial = cache.partial(sha256(str(file.absolute()).encode()).hexdigest())
+    with exclusive(partial.with_suffix(".lock"), timeout_s=_ONE_WRITER_TIMEOUT_S):
+        try:
+            needed = int(file.stat().st_size * (1 + extra_share))
+            require_space(partial.parent, needed, what=str(file))
+            digest = _copied(file, partial, check_start)
+            check_whole(partial, digest)
+            return cache.find(digest) or cache.adopt(partial, digest), digest
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def _copied(file: Path, target: Path, check_start: Callable[[bytes], None]) -> str:
+    """Copy a file and return the sha256 of what was copied: it may be written to meanwhile."""
+    state = sha256()
+    place, doing = file, "read"
+    try:
+        with file.open("rb") as source:
+            check_start(source.read(_START_BYTES))
+            source.seek(0)
+            place, doing = target, "write"
+            with target.open("wb") as copy:
+                while chunk := source.read(_CHUNK_BYTES):
+                    state.update(chunk)
+                    copy.write(chunk)
+    except OSError as error:
+        raise disk_error(error, place, doing) from error
+    return state.hexdigest()
