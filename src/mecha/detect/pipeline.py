@@ -127,6 +127,7 @@ def _prepare(
     from mecha.graph.cut import cut_at
     from mecha.graph.prepare import fix_input_size
     from mecha.graph.reading import parse_model
+    from mecha.graph.row_pairs import in_row_pairs
     from mecha.graph.split_free import split_free
 
     graph = parse_model(data, where=where)
@@ -145,7 +146,7 @@ def _prepare(
     if plan.tensors:
         graph = cut_at(graph, plan.tensors)
     if on_cpu:
-        graph = split_free(graph)
+        graph = in_row_pairs(split_free(graph))
     scale = pixel_scale(spec.preprocessing)
     pixels = scale is not None and take_pixels(graph, scale)
     return Prepared(

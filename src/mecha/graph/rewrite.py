@@ -76,6 +76,14 @@ class Rewrite:
         self._model.graph.initializer.append(onnx.numpy_helper.from_array(np.ascontiguousarray(values), name))
         return name
 
+    def store_shape(self, name: str, shape: "Sequence[int]") -> str:
+        """Add a constant shape; return what it is called."""
+        import onnx
+
+        name = self.free_name(name)
+        self._model.graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(shape, np.int64), name))
+        return name
+
     def sum(self, one: str, other: str, name: str) -> "NodeProto":
         """Return a node that adds two tensors. Its output is called like the node."""
         import onnx
