@@ -193,14 +193,11 @@ def tune(name: Name, as_json: AsJson = False) -> None:
     if as_json:
         echo_json(result)
         return
+    from mecha.cli.show import session_text
+
     for session in result["sessions"]:
-        tried = ", ".join(f"{_session_text(other)} {other['ms']:.1f} ms" for other in session["tried"])
-        typer.echo(f"{name} {session['precision']}: {_session_text(session)} from now on (measured: {tried})")
-
-
-def _session_text(session: dict[str, Any]) -> str:
-    threads = f"{session['threads']} thread{'s' if session['threads'] > 1 else ''}"
-    return f"{threads}, {session['provider'].removesuffix('ExecutionProvider')}"
+        tried = ", ".join(f"{session_text(other)} {other['ms']:.1f} ms" for other in session["tried"])
+        typer.echo(f"{name} {session['precision']}: {session_text(session)} from now on (measured: {tried})")
 
 
 @app.command(name="eval")

@@ -14,9 +14,11 @@ _PLAIN_EVERY_S = 5.0
 _JSON_EVERY_S = 0.1
 _WORDS = {
     "download": "downloading",
+    "gather": "gathering frames",
     "calibrate": "calibrating",
     "quantize": "making INT8",
     "gate": "measuring INT8",
+    "tune": "finding threads",
     "detect": "detecting",
     "evaluate FP32": "evaluating FP32",
     "evaluate INT8": "evaluating INT8",

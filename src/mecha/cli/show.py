@@ -27,6 +27,8 @@ def show_lines(shown: dict[str, Any]) -> Iterator[str]:
     for name, record in sorted(manifest["files"].items()):
         yield f"  file       {name}  {bytes_text(record['size_bytes'])}  sha256 {record['sha256'][:16]}"
     yield from _int8_lines(manifest["int8"])
+    if manifest["tuned"]:
+        yield from _tuned_lines(manifest["tuned"], here=shown["tuned_here"])
 
 
 def _int8_lines(int8: dict[str, Any]) -> Iterator[str]:
@@ -48,6 +50,20 @@ def _int8_lines(int8: dict[str, Any]) -> Iterator[str]:
         speed = f", {tried['speedup']:.2f}x" if tried["speedup"] else ""
         agreement = f", agreement {tried['agreement']:.3f}" if tried["agreement"] is not None else ""
         yield f"  tried      {tried['method']}: {tried['verdict']}{speed}{agreement}"
+
+
+def _tuned_lines(tuned: dict[str, Any], *, here: bool) -> Iterator[str]:
+    for precision, session in sorted(tuned["sessions"].items()):
+        took = f", {session['ms']:.1f} ms" if session["ms"] is not None else ""
+        yield f"  tuned      {precision}: {session_text(session)}{took}"
+    if not here:
+        yield f"             on {tuned['device']} with onnxruntime {tuned['onnxruntime']}; not used here"
+
+
+def session_text(session: dict[str, Any]) -> str:
+    """Return how a session was tuned: `2 threads, CPU`."""
+    threads = f"{session['threads']} thread{'s' if session['threads'] > 1 else ''}"
+    return f"{threads}, {session['provider'].removesuffix('ExecutionProvider')}"
 
 
 def bench_lines(result: dict[str, Any]) -> Iterator[str]:

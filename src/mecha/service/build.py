@@ -25,6 +25,8 @@ _STDERR_KEPT = 2000
 def run_build(job: BuildJob, limits: QuantizeSettings, progress: Progress) -> Int8Record:
     """Run one build in a child process; model-int8.onnx lies in job.out_dir when the record's state is "built".
 
+    Beside it lies tuned.json, unless the job asks for no tune, there was nothing to try, or it did not come to an end.
+
     Raises:
         QuantizationError: it could not be made: a package is missing, time or memory ran out, the child died.
     """
@@ -48,6 +50,7 @@ class _Watch:
         self._child, self._name, self._limits, self._progress = child, name, limits, progress
         self._lines: queue.Queue[str | None] = queue.Queue()
         self._stderr: list[str] = []
+        self._record: Int8Record | None = None
         assert child.stdout is not None and child.stderr is not None  # noqa: S101, PT018 - both are pipes by construction
         self._readers = (
             threading.Thread(target=self._read_lines, args=(child.stdout,), daemon=True),
@@ -64,12 +67,16 @@ class _Watch:
             except queue.Empty:
                 line = ""
             if line is None:
-                return self._died()
-            if line:
-                record = self._take(json.loads(line))
-                if record is not None:
-                    return record
-            self._check_limits(deadline)
+                return self._record or self._died()
+            try:
+                if line:
+                    self._record = self._take(json.loads(line)) or self._record
+                self._check_limits(deadline)
+            except QuantizationError:
+                # A tune that finds no end takes nothing from what is built.
+                if self._record is None:
+                    raise
+                return self._record
 
     def _take(self, message: dict[str, object]) -> Int8Record | None:
         if message["event"] == "progress":

@@ -4,6 +4,7 @@ It is a process of its own because onnxruntime gives no memory back, because a m
 build must be stoppable. It runs at low priority, ends when its parent ends, and writes JSON lines to standard output.
 """
 
+import contextlib
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from mecha.errors import MechaError, QuantizationError
 from mecha.service.background import end_with_parent, give_way
 from mecha.service.contest import contested
 from mecha.service.job import SCENES_SEED, BuildJob, DoneLine, FaultLine, ProgressLine
+from mecha.service.tuning import tune_build
 from mecha.store.manifest import CalibrationRecord, GateRecord, Int8Record, TriedRecord
 from mecha.store.models import INT8_FILE
 
@@ -189,7 +191,7 @@ def main(job_file: str) -> int:
     give_way()
     job = BuildJob.model_validate_json(Path(job_file).read_bytes())
     try:
-        _say(DoneLine(record=Escalation(job).run()))
+        record = Escalation(job).run()
     except MechaError as error:
         _say(FaultLine(message=str(error), hint=error.hint))
         return QuantizationError.exit_code
@@ -200,6 +202,10 @@ def main(job_file: str) -> int:
             )
         )
         return QuantizationError.exit_code
+    _say(DoneLine(record=record))
+    # What a provider of onnxruntime does not stand costs the tune, and never the build.
+    with contextlib.suppress(MechaError, MemoryError):
+        tune_build(job, record, _progress)
     return 0
 
 

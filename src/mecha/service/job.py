@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from mecha.catalog.schema import QuantizeConfig
-from mecha.store.manifest import Int8Record
+from mecha.store.manifest import Int8Record, TunedSession
 from mecha.store.spec import Frozen, ModelSpec
 
 SCENES_SEED = 0
@@ -25,6 +25,8 @@ class BuildJob(Frozen):
         calibration: photos, folders of photos or a video; built-in scenes are used when there are none.
         calibration_origin: where they came from, in words.
         threads: threads of the sessions that the gate measures.
+        tuned: how precisions are known to run fastest on this device, by name; the others are tuned after the build.
+            None where nothing is to be tuned.
         beat: the build counts only where it agrees better with FP32 than this one.
     """
 
@@ -37,6 +39,7 @@ class BuildJob(Frozen):
     calibration_origin: str = ""
     samples: int
     threads: int
+    tuned: dict[str, TunedSession] | None = None
     beat: Rival | None = None
 
 
@@ -50,7 +53,7 @@ class ProgressLine(Frozen):
 
 
 class DoneLine(Frozen):
-    """The last line of a child that finished its work: INT8 built, or measured and rejected."""
+    """INT8 is built, or measured and rejected; only the tune may follow."""
 
     event: Literal["done"] = "done"
     record: Int8Record

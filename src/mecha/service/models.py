@@ -133,6 +133,7 @@ class ModelService:
             "path": str(published.path) if published else None,
             "config": published.spec.model_dump(mode="json", by_alias=True) if published else None,
             "manifest": published.manifest.model_dump(mode="json", by_alias=True) if published else None,
+            "tuned_here": _is_tuned_here(published),
         }
 
     def verify(self, name: str) -> tuple[Fault, ...]:
@@ -276,6 +277,16 @@ class ModelService:
             return HuggingFaceSource.from_environment(self._environ, endpoint=endpoint, offline=offline)
 
         return make
+
+
+def _is_tuned_here(published: PublishedModel | None) -> bool:
+    """Tell whether a model's sessions run as a tune found them: it was measured on this device."""
+    tuned = published.manifest.tuned if published else None
+    if tuned is None:
+        return False
+    from mecha.service.tuning import holds_here
+
+    return holds_here(tuned)
 
 
 def _row(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mecha.graph.cpu import cpu_features
 from mecha.project import Project
+from mecha.service.tuning import remembered
 from mecha.store.blobs import BlobCache
 from mecha.store.digests import file_record
 from mecha.store.manifest import Int8Record, Manifest, OriginRecord
@@ -41,7 +42,10 @@ def publish(
         (staged / LABELS_FILE).write_text("".join(f"{label}\n" for label in spec.classes), encoding="utf-8")
         spec = spec.model_copy(update={"int8": _summary(record)})
         (staged / SPEC_FILE).write_bytes(serialised(spec))
-        return place.store.publish(spec.name, staged, _manifest(spec, origin, record, staged))
+        build = place.cache.build_dir(record.key) if record.key else None
+        tuned = remembered(place.store.published(spec.name), fp32_sha256, build)
+        manifest = _manifest(spec, origin, record, staged).model_copy(update={"tuned": tuned})
+        return place.store.publish(spec.name, staged, manifest)
 
 
 def _manifest(spec: ModelSpec, origin: OriginRecord, record: Int8Record, staged: Path) -> Manifest:

@@ -14,6 +14,7 @@ from mecha.service.job import BuildJob
 from mecha.service.publication import Place, publish
 from mecha.service.report import PullReport
 from mecha.service.request import PullOptions, wanted_file, wanted_int8
+from mecha.service.tuning import TUNED_FILE, holding
 from mecha.store.locks import exclusive
 from mecha.store.manifest import Int8Record, OriginRecord
 from mecha.store.models import INT8_FILE, MODEL_FILE, PublishedModel
@@ -168,10 +169,11 @@ class Pull:
                 calibration_origin=calibration.origin,
                 samples=calibration.samples,
                 threads=default_threads(),
+                tuned=holding(self._place.store.published(spec.name), fetched.locked.sha256),
             )
             record = run_build(job, self._place.project.settings.quantize, self._progress)
             for leftover in folder.iterdir():
-                if leftover.name != INT8_FILE:
+                if leftover.name not in (INT8_FILE, TUNED_FILE):
                     leftover.unlink()
             (folder / _RECORD_FILE).write_bytes(serialised(record))
             return self._place.cache.adopt_build(folder, key)
