@@ -1,11 +1,15 @@
-"""How long each node of a model takes on this device, and which node of the model as exported it stands for."""
+"""How long each node of a model takes on this device, and which node of the model as exported it stands for.
+
+The time of a node is that of its fastest run. Whatever else the device does only adds time, and to long nodes more
+often than to short ones: while other programs ran, medians gave FP32 of yolov8n 3.6 and 4.8 times the time of INT8, the
+fastest runs 2.9 and 3.2, and the files themselves 2.3.
+"""
 
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
@@ -33,7 +37,7 @@ class _Optimized:
     """One node of the graph that onnxruntime made of a model.
 
     Attributes:
-        ms: median milliseconds of a run.
+        ms: milliseconds of the fastest run.
     """
 
     name: str
@@ -44,7 +48,7 @@ class _Optimized:
 
 
 def node_times(model: bytes | Path, inputs: Sequence[NDArray[Any]], *, threads: int, runs: int = 8) -> dict[str, float]:
-    """Return the median milliseconds of each node, by the name it has after onnxruntime's optimizations.
+    """Return the milliseconds of each node, by the name it has after onnxruntime's optimizations.
 
     Args:
         model: an ONNX file or its bytes.
@@ -200,10 +204,10 @@ def _joined(nodes: "Sequence[NodeProto]", events: Sequence[Mapping[str, Any]], r
 
 
 def _per_run(times: Sequence[float], runs: int) -> float:
-    """The median of a run; a node in a loop has several times a run."""
+    """The fastest run; a node in a loop has several times a run."""
     each = max(len(times) // runs, 1)
     sums = [sum(times[start : start + each]) for start in range(0, len(times), each)]
-    return median(sums[_WARM_UP_RUNS:] or sums)
+    return min(sums[_WARM_UP_RUNS:] or sums)
 
 
 def _times_by_owner(nodes: Sequence[_Optimized], reference: "ModelProto") -> dict[str, float]:

@@ -1,0 +1,36 @@
+"""A small picture of a frame and what was found in it, for pages and reports."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mecha.detect.detections import Detections
+from mecha.detect.draw import draw
+
+_QUALITY = 70
+
+
+def preview(frame_bgr: NDArray[np.uint8], detections: Detections, *, longest: int, footer: str = "") -> bytes:
+    """Return a frame with its detections as a JPEG.
+
+    Args:
+        frame_bgr: (H, W, 3) uint8.
+        detections: boxes in pixels of this frame.
+        longest: pixels of the longer side at most; a smaller frame keeps its size.
+        footer: one line of text at the bottom.
+    """
+    import cv2
+
+    height, width = frame_bgr.shape[:2]
+    scale = preview_scale(height, width, longest)
+    size = (max(round(width * scale), 1), max(round(height * scale), 1))
+    small: NDArray[np.uint8] = cv2.resize(frame_bgr, size, interpolation=cv2.INTER_AREA).astype(np.uint8)
+    scaled = Detections(
+        (detections.boxes_xyxy * scale).astype(np.float32), detections.scores, detections.class_ids, detections.names
+    )
+    _, encoded = cv2.imencode(".jpg", draw(small, scaled, footer=footer), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+    return encoded.tobytes()
+
+
+def preview_scale(height: int, width: int, longest: int) -> float:
+    """Return by how much a frame is made smaller, 1 for one that is small enough."""
+    return min(1.0, longest / max(height, width))
