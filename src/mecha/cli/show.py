@@ -5,6 +5,8 @@ from typing import Any
 
 from mecha.cli.context import bytes_text
 
+_INT8_ONLY = "model.onnx is INT8 already; there is no FP32 to compare with"
+
 
 def show_lines(shown: dict[str, Any]) -> Iterator[str]:
     """Return the lines of `models show`, from what ModelService.show answers."""
@@ -81,7 +83,8 @@ def bench_lines(result: dict[str, Any]) -> Iterator[str]:
             f"  {label:<22}{session['p50']:>9.2f} ms{session['p95']:>9.2f}{whole['p50']:>13.2f} ms{whole['p95']:>9.2f}"
             f"{bytes_text(part['size_bytes']):>10}"
         )
-    yield f"  {'model.onnx run whole':<22}{result['fp32']['exported_session_ms']['p50']:>9.2f} ms"
+    model = result["fp32"] or result["int8"]
+    yield f"  {'model.onnx run whole':<22}{model['exported_session_ms']['p50']:>9.2f} ms"
     if result["speedup"]:
         speedup = result["speedup"]
         yield (
@@ -89,7 +92,7 @@ def bench_lines(result: dict[str, Any]) -> Iterator[str]:
             f"verdict {result['verdict']}"
         )
     else:
-        yield "  there is no INT8 build to measure"
+        yield f"  {_INT8_ONLY if result['int8'] else 'there is no INT8 build to measure'}"
 
 
 def eval_lines(result: dict[str, Any]) -> Iterator[str]:
@@ -101,6 +104,8 @@ def eval_lines(result: dict[str, Any]) -> Iterator[str]:
             yield f"  {label:<6}{result[key]['map']:>10.4f}{result[key]['map50']:>9.4f}"
     if result["int8"] is None:
         yield f"  there is no INT8 build to measure; `mecha models quantize {result['name']}` makes one"
+    elif result["fp32"] is None:
+        yield f"  {_INT8_ONLY}"
     elif result["relative_drop"] is not None:
         drop = result["relative_drop"]
         yield f"  INT8 {'loses' if drop >= 0 else 'gains'} {abs(drop):.1%} of FP32's mAP50-95"

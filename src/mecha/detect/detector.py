@@ -126,7 +126,9 @@ class Detector:
             elif not located.quantized:
                 fault = "is not there"
         fp32: Precision = "INT8" if located.quantized else "FP32"
-        self._load(located.fp32, located.spec, fp32, options, located.tuned_for("FP32"))
+        self._load(located.fp32, located.spec, fp32, options, located.tuned_for(fp32))
+        if located.quantized and precision == "fp32":
+            self.notice = located.int8_only
         if fault:
             self.notice = f"INT8 of {located.name} {fault}; running FP32. {located.remedy}"
 

@@ -24,10 +24,10 @@ class LocatedModel:
     """The files of one model.
 
     Attributes:
-        fp32: the file that always runs.
+        fp32: the file that always runs; INT8 where `quantized`.
         int8: None while there is no INT8 build.
         verdict: what the gate said of the INT8 build on this device.
-        quantized: `fp32` is a single file that came from elsewhere and is INT8 already.
+        quantized: `fp32` came from elsewhere and is INT8 already; there is no FP32.
         tuned: what `mecha models tune` found, on whatever device that was.
         remedy: a sentence that says how to get INT8.
     """
@@ -40,6 +40,11 @@ class LocatedModel:
     verdict: "Verdict | None" = None
     quantized: bool = False
     tuned: "TuneRecord | None" = None
+
+    @property
+    def int8_only(self) -> str:
+        """A sentence for those who ask for FP32 where there is none."""
+        return f"{self.name} is there in INT8 only; running INT8."
 
     def tuned_for(self, precision: str) -> "TunedSession | None":
         """Return how a precision runs fastest, if that was measured on this device with this onnxruntime."""
@@ -95,6 +100,7 @@ def _published(found: "PublishedModel") -> LocatedModel:
         remedy=f"`mecha models quantize {found.name}` makes INT8.",
         int8=found.int8_path,
         verdict=gate.verdict if gate else None,
+        quantized=found.quantized,
         tuned=found.manifest.tuned,
     )
 

@@ -29,8 +29,8 @@ def accuracy(
         threads: of the session.
 
     Returns:
-        The shape of `models eval --json`; `int8` and `relative_drop` are None while there is no INT8 build, and
-        `relative_drop` where FP32 finds nothing at all.
+        The shape of `models eval --json`; `int8` and `relative_drop` are None while there is no INT8 build, `fp32` and
+        `relative_drop` where the model was published in INT8 only, and `relative_drop` where FP32 finds nothing at all.
 
     Raises:
         NotFoundError: a file or the folder is missing.
@@ -60,15 +60,15 @@ def accuracy(
 
         return evaluate_images(detector, instances, images, classes=model.spec.classes, most=limit, on_image=on_image)
 
-    fp32 = measured(model.fp32_path, "FP32")
-    int8 = measured(model.int8_path, "INT8") if model.int8_path is not None else None
+    results = {precision: measured(file, precision) for precision, file in model.by_precision.items()}
+    fp32, int8 = results.get("FP32"), results.get("INT8")
     return {
         "schema": 1,
         "name": model.name,
         "images": counted,
-        "fp32": _figures(fp32),
+        "fp32": _figures(fp32) if fp32 else None,
         "int8": _figures(int8) if int8 else None,
-        "relative_drop": round((fp32.map - int8.map) / fp32.map, 4) if int8 and fp32.map else None,
+        "relative_drop": round((fp32.map - int8.map) / fp32.map, 4) if fp32 and int8 and fp32.map else None,
     }
 
 

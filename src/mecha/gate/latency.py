@@ -148,7 +148,9 @@ def compare(
 def bench(
     model: "PublishedModel", *, threads: int, frame: NDArray[np.uint8] | None = None, effort: Effort | None = None
 ) -> dict[str, Any]:
-    """Measure a published model; the shape of `models bench --json`. Keys of INT8 are None while there is no build.
+    """Measure a published model; the shape of `models bench --json`.
+
+    The side of INT8 is None while there is no build, the side of FP32 where the model was published in INT8 only.
 
     Args:
         threads: of each session.
@@ -162,14 +164,17 @@ def bench(
     if frame is None:
         frame = calibration_scene(0, 0, *_BENCH_FRAME)
     spec = model.spec
-    detectors = [Detector.from_file(model.fp32_path, spec, precision="FP32", threads=threads)]
-    if model.int8_path is not None:
-        detectors.append(Detector.from_file(model.int8_path, spec, precision="INT8", threads=threads))
+    files = model.by_precision
+    detectors = [
+        Detector.from_file(file, spec, precision=precision, threads=threads) for precision, file in files.items()
+    ]
     exported = exported_run(model.fp32_path, spec, frame, detectors[0], threads=threads)
     runs = [exported, *(detector_run(detector, frame) for detector in detectors)]
     rounds = measure(runs, effort=effort or Effort(least=30), settled=lambda _: True)
-    fp32 = _side(rounds[1], model.fp32_path)
-    int8 = _side(rounds[2], model.int8_path) if model.int8_path is not None else None
+    sides = {precision: _side(times, file) for (precision, file), times in zip(files.items(), rounds[1:], strict=True)}
+    # model.onnx is the first of them.
+    next(iter(sides.values()))["exported_session_ms"] = _spread(session_ms(rounds[0]))
+    fp32, int8 = sides.get("FP32"), sides.get("INT8")
     gate = model.manifest.int8.gate
     return {
         "schema": 1,
@@ -179,9 +184,9 @@ def bench(
         "threads": threads,
         "runs": len(rounds[0]),
         "device": describe_device(),
-        "fp32": {**fp32, "exported_session_ms": _spread(session_ms(rounds[0]))},
+        "fp32": fp32,
         "int8": int8,
-        "speedup": _speedup(fp32, int8) if int8 else None,
+        "speedup": _speedup(fp32, int8) if fp32 and int8 else None,
         "verdict": gate.verdict if gate else None,
     }
 

@@ -70,10 +70,7 @@ def tune(model: "PublishedModel") -> tuple[Tuning, ...]:
     Raises:
         UnsupportedModelError: the family cannot be decoded, or onnxruntime cannot load a file.
     """
-    files: dict[Precision, Path] = {"FP32": model.fp32_path}
-    if model.int8_path is not None:
-        files["INT8"] = model.int8_path
-    return _tune_files(files, model.spec, _candidates_here(), budget_s=_BUDGET_S, progress=silent)
+    return _tune_files(model.by_precision, model.spec, _candidates_here(), budget_s=_BUDGET_S, progress=silent)
 
 
 def tune_briefly(

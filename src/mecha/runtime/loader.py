@@ -39,7 +39,9 @@ class ModelLoader:
         self._located[located.name] = located
         int8 = located.int8 or _sibling(located)
         fp32 = self._variant(located, located.fp32, "INT8" if located.quantized else "FP32", wanted)
-        if wanted.use_int8 is False or located.quantized or (wanted.use_int8 == "auto" and located.verdict != "faster"):
+        if located.quantized:
+            return Choice((fp32,), located.int8_only if wanted.use_int8 is False else "")
+        if wanted.use_int8 is False or (wanted.use_int8 == "auto" and located.verdict != "faster"):
             return Choice((fp32,))
         remedy = located.remedy
         if int8 is None:

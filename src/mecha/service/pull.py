@@ -193,7 +193,7 @@ class Pull:
     def _complete(self, published: PublishedModel) -> PullReport:
         report = self._report(published, changed=False)
         if not self._fetcher.differs(self._wanted):
-            return report
+            return replace(report, notice=report.message) if published.quantized else report
         return replace(
             report,
             notice=f"{self._wanted.where} is another file now; "

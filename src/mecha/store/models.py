@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Literal
 
 from mecha.catalog.names import NAME_WORDS, is_model_name
 from mecha.errors import ConfigError, DiskError, IntegrityError, NotFoundError
@@ -54,7 +55,7 @@ class PublishedModel:
 
     @property
     def fp32_path(self) -> Path:
-        """model.onnx, byte for byte as downloaded."""
+        """model.onnx, byte for byte as it was published; FP32 unless `quantized`."""
         return self.path / MODEL_FILE
 
     @property
@@ -67,6 +68,14 @@ class PublishedModel:
     def quantized(self) -> bool:
         """model.onnx itself is INT8: the model was published so, and there is no FP32."""
         return self.manifest.int8.state == "published"
+
+    @property
+    def by_precision(self) -> dict[Literal["FP32", "INT8"], Path]:
+        """The ONNX files, FP32 first where there is one."""
+        if self.quantized:
+            return {"INT8": self.fp32_path}
+        int8 = self.int8_path
+        return {"FP32": self.fp32_path} if int8 is None else {"FP32": self.fp32_path, "INT8": int8}
 
     @property
     def report_path(self) -> Path | None:
