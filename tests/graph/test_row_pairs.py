@@ -7,6 +7,7 @@ import pytest
 
 from mecha.detect.images import read_image
 from mecha.graph.cut import cut_at, find_tail
+from mecha.graph.index import ints_of
 from mecha.graph.prepare import fix_input_size, load_model
 from mecha.graph.row_pairs import in_row_pairs
 from mecha.graph.split_free import split_free
@@ -22,7 +23,7 @@ def test_two_rows_at_a_time_give_the_same_rows(height: int, width: int, activati
     x = net.block(net.conv("images", 3, 32), 32, 48, kernel=3)
     model = net.model({x: (1, 48, height, width)}, size=(height, width))
     rewritten = in_row_pairs(model)
-    kernels = {tuple(node.attribute[0].ints) for node in rewritten.graph.node if node.op_type == "Conv"}
+    kernels = [ints_of(node, "kernel_shape") for node in rewritten.graph.node]
     assert (3, 3) not in kernels
     assert [value.name for value in rewritten.graph.output] == [x]
     pixels = np.random.default_rng(0).random((1, 3, height, width), dtype=np.float32)
@@ -93,9 +94,18 @@ def test_the_model_given_is_not_changed() -> None:
     assert model.SerializeToString() == before
 
 
-def test_a_size_that_is_not_known_stays() -> None:
+def test_a_height_that_may_be_odd_stays() -> None:
     model = networks.yolov8_network(size=None)
     assert operators(in_row_pairs(model)) == operators(model)
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (32, 80), (96, 48)])
+def test_a_free_height_of_known_steps_runs_in_pairs(height: int, width: int) -> None:
+    model = networks.yolov8_network(size=None)
+    rewritten = in_row_pairs(split_free(model), stride=16)
+    kernels = [ints_of(node, "kernel_shape") for node in rewritten.graph.node]
+    assert (1, 3) in kernels
+    assert farthest(model, rewritten, image(height, width)) < 3e-6
 
 
 @pytest.mark.parametrize("named", [True, False])

@@ -146,7 +146,7 @@ def _prepare(
     if plan.tensors:
         graph = cut_at(graph, plan.tensors)
     if on_cpu:
-        graph = in_row_pairs(split_free(graph))
+        graph = in_row_pairs(split_free(graph), stride=1 if free is None else spec.input.stride)
     scale = pixel_scale(spec.preprocessing)
     pixels = scale is not None and take_pixels(graph, scale)
     return Prepared(

@@ -76,20 +76,20 @@ class Rewrite:
         self._model.graph.initializer.append(onnx.numpy_helper.from_array(np.ascontiguousarray(values), name))
         return name
 
-    def store_shape(self, name: str, shape: "Sequence[int]") -> str:
-        """Add a constant shape; return what it is called."""
+    def store_integers(self, name: str, values: "Sequence[int]") -> str:
+        """Add a constant list of int64; return what it is called."""
         import onnx
 
         name = self.free_name(name)
-        self._model.graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(shape, np.int64), name))
+        self._model.graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(values, np.int64), name))
         return name
 
-    def sum(self, one: str, other: str, name: str) -> "NodeProto":
-        """Return a node that adds two tensors. Its output is called like the node."""
+    def node(self, op_type: str, inputs: "Sequence[str]", name: str) -> "NodeProto":
+        """Return a node without attributes. Its output is called like the node."""
         import onnx
 
         name = self.free_name(name)
-        return onnx.helper.make_node("Add", [one, other], [name], name)
+        return onnx.helper.make_node(op_type, inputs, [name], name)
 
     def copy(self, node: "NodeProto", inputs: "Sequence[str]", name: str) -> "NodeProto":
         """Return a node of one output that does the same to other tensors."""

@@ -13,6 +13,7 @@ Each m is a Conv 1x3 over half the rows, each bracket of d a depthwise Conv, and
 odd rows stay apart until a node needs them together. The values are the same up to rounding: 5e-7 of the largest.
 """
 
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,7 +25,6 @@ from mecha.graph.rewrite import Rewrite
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
     from onnx import ModelProto, NodeProto
 
 # Below, adding rows takes longer than the products that are spared: yolov8n's blocks of 16 channels got slower.
@@ -34,11 +34,14 @@ _CHANNEL_BLOCK = 16
 _ELEMENTWISE = frozenset({"Relu", "LeakyRelu", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Clip", "Mul"})
 
 
-def in_row_pairs(model: "ModelProto") -> "ModelProto":
+def in_row_pairs(model: "ModelProto", *, stride: int = 1) -> "ModelProto":
     """Return the model with its larger 3x3 convolutions of stride 1 computed in pairs of rows.
 
-    What is quantized comes back as it is; so do maps whose height is odd or not known. Outputs keep their names. The
-    model given is not changed.
+    What is quantized comes back as it is; so do maps whose height may be odd. Outputs keep their names. The model given
+    is not changed.
+
+    Args:
+        stride: where the height of the input is not fixed, it is a multiple of this.
     """
     import onnx
 
@@ -48,7 +51,7 @@ def in_row_pairs(model: "ModelProto") -> "ModelProto":
     rewritten.CopyFrom(model)
     name_nodes(rewritten.graph)
     rewrite = Rewrite(rewritten)
-    pairs = _Pairs(rewrite)
+    pairs = _Pairs(rewrite, stride)
     for node in list(rewritten.graph.node):
         pairs.add(node)
     rewrite.finish()
@@ -58,8 +61,9 @@ def in_row_pairs(model: "ModelProto") -> "ModelProto":
 class _Pairs:
     """Which maps are there as even and odd rows, while the nodes are gone through in order."""
 
-    def __init__(self, rewrite: Rewrite) -> None:
+    def __init__(self, rewrite: Rewrite, stride: int) -> None:
         self._rewrite = rewrite
+        self._stride = stride
         self._apart: dict[str, tuple[str, str]] = {}
         self._brackets: dict[str, tuple[str, ...]] = {}
         self._whole: set[str] = set()
@@ -68,7 +72,7 @@ class _Pairs:
     def add(self, node: "NodeProto") -> None:
         """Decide how a node is computed."""
         self._nodes = []
-        if _spares_products(self._rewrite, node):
+        if _spares_products(self._rewrite, node) and self._is_even(node.input[0]):
             self._convolve(node)
         elif self._may_stay_apart(node):
             self._twice(node)
@@ -82,6 +86,15 @@ class _Pairs:
             if name in self._rewrite.index.outputs:
                 self._interleave(name)
         self._rewrite.put(node, self._nodes)
+
+    def _is_even(self, name: str) -> bool:
+        """Say whether a map has an even number of rows at every size that the model runs at."""
+        _, height, _ = self._rewrite.map_of(name)
+        if height:
+            return height % 2 == 0
+        factor = self._rewrite.index.downsampling(name)
+        rows = Fraction(1) if factor is None else self._stride / factor
+        return rows.denominator == 1 and rows.numerator % 2 == 0
 
     def _may_stay_apart(self, node: "NodeProto") -> bool:
         index = self._rewrite.index
@@ -109,10 +122,12 @@ class _Pairs:
             return
         self._whole.add(name)
         rewrite = self._rewrite
-        _, height, width = rewrite.map_of(name)
         wide = rewrite.free_name(f"{name}.side_by_side")
-        shape = rewrite.store_shape(f"{name}.shape", (0, 0, height, width))
         self._nodes.append(onnx.helper.make_node("Concat", self._apart[name], [wide], wide, axis=3))
+        # onnxruntime computes it beforehand where the size is fixed.
+        half = self._emit(rewrite.node("Shape", [self._apart[name][0]], f"{name}.half"))
+        twice = rewrite.store_integers(f"{name}.twice", (1, 1, 2, 1))
+        shape = self._emit(rewrite.node("Mul", [half, twice], f"{name}.shape"))
         self._nodes.append(onnx.helper.make_node("Reshape", [wide, shape], [name], rewrite.free_name(f"{name}.rows")))
 
     def _convolve(self, conv: "NodeProto") -> None:
@@ -122,12 +137,8 @@ class _Pairs:
             return
         first, middle, last = (weights[:, :, row : row + 1] for row in range(3))
         brackets = self._brackets_of(conv.input[0], weights.shape[1])
-        columns: tuple[NDArray[np.float32], ...] = (
-            first,
-            (first + middle + last) / 2,
-            (first - middle + last) / 2,
-            last,
-        )
+        half = np.float32(0.5)
+        columns = (first, (first + middle + last) * half, (first - middle + last) * half, last)
         made = []
         for number, (source, rows) in enumerate(zip(brackets, columns, strict=True)):
             node = rewrite.conv(conv, source, rows, bias if number == 1 else None, f"{conv.name}.m{number}")
@@ -136,11 +147,11 @@ class _Pairs:
         self._nodes += made[1:3]
         m0, m1, m2, m3 = (node.output[0] for node in made)
         minus = self._rows(m2, weights.shape[0], (-1,), f"{conv.name}.minus", stride=1)
-        both = self._emit(rewrite.sum(m1, m2, f"{conv.name}.both"))
-        apart = self._emit(rewrite.sum(m1, minus, f"{conv.name}.apart"))
+        both = self._emit(rewrite.node("Add", [m1, m2], f"{conv.name}.both"))
+        apart = self._emit(rewrite.node("Add", [m1, minus], f"{conv.name}.apart"))
         self._nodes += [made[0], made[3]]
-        even = self._emit(rewrite.sum(both, m0, f"{conv.name}.even"))
-        odd = self._emit(rewrite.sum(apart, m3, f"{conv.name}.odd"))
+        even = self._emit(rewrite.node("Add", [both, m0], f"{conv.name}.even"))
+        odd = self._emit(rewrite.node("Add", [apart, m3], f"{conv.name}.odd"))
         self._apart[conv.output[0]] = (even, odd)
 
     def _brackets_of(self, name: str, channels: int) -> tuple[str, ...]:
@@ -151,8 +162,8 @@ class _Pairs:
                 minus = self._rows(even, channels, (-1,), f"{name}.minus", stride=1)
                 self._brackets[name] = (
                     self._rows(odd, channels, (1, -1), f"{name}.d0", stride=1, above=1),
-                    self._emit(self._rewrite.sum(even, odd, f"{name}.d1")),
-                    self._emit(self._rewrite.sum(odd, minus, f"{name}.d2")),
+                    self._emit(self._rewrite.node("Add", [even, odd], f"{name}.d1")),
+                    self._emit(self._rewrite.node("Add", [odd, minus], f"{name}.d2")),
                     self._rows(even, channels, (-1, 1), f"{name}.d3", stride=1, below=1),
                 )
             else:
@@ -199,15 +210,10 @@ def _spares_products(rewrite: Rewrite, node: "NodeProto") -> bool:
     if weights is None or weights.shape[2:] != (3, 3) or not rewrite.has_known_bias(node):
         return False
     wide, deep = weights.shape[:2]
-    channels, height, width = rewrite.map_of(node.input[0])
     return (
         attribute_of(node, "group") in {None, 1}
         and ints_of(node, "pads") == (1, 1, 1, 1)
         and {*ints_of(node, "strides"), *ints_of(node, "dilations")} <= {1}
-        and channels == deep
-        and height > 0
-        and height % 2 == 0
-        and width > 0
         and min(wide, deep) >= _LEAST_CHANNELS
         and wide % _CHANNEL_BLOCK == 0
         and deep % _CHANNEL_BLOCK == 0

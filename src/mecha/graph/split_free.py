@@ -158,7 +158,7 @@ def _sum_of_parts(rewrite: Rewrite, conv: "NodeProto", join: "NodeProto", sizes:
             inputs = [nodes[-1].output[0], *resize.input[1:]]
             nodes.append(rewrite.copy(resize, inputs, f"{conv.name}.resize{number}"))
         if total:
-            nodes.append(rewrite.sum(total, nodes[-1].output[0], f"{conv.name}.sum{number}"))
+            nodes.append(rewrite.node("Add", [total, nodes[-1].output[0]], f"{conv.name}.sum{number}"))
         total = nodes[-1].output[0]
     nodes[-1].output[:] = conv.output
     return nodes
