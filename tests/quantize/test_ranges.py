@@ -4,7 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mecha.errors import ConfigError
+from mecha.quantize.histogram import Histogram
 from mecha.quantize.ranges import (
+    RANGE_METHODS,
     Range,
     activation_step,
     extremes,
@@ -14,6 +16,7 @@ from mecha.quantize.ranges import (
     quantized_weights,
     range_method,
     scales_for_bias,
+    uint8_steps,
     weight_scales,
 )
 
@@ -27,20 +30,29 @@ def test_the_mean_of_extremes_is_not_stretched_by_one_odd_frame() -> None:
 
 
 def test_a_percentile_clips_both_ends_by_its_share() -> None:
-    counts = np.full(100, 10, dtype=np.int64)
-    assert percentile_range(counts, 0.0, 100.0, percentile=90.0) == Range(10.0, 90.0)
-    assert percentile_range(counts, 0.0, 100.0, percentile=100.0) == Range(0.0, 100.0)
+    even = Histogram(np.full(100, 10, dtype=np.int64), 0.0, 100.0)
+    assert percentile_range(even, percentile=90.0) == Range(10.0, 90.0)
+    assert percentile_range(even, percentile=100.0) == Range(0.0, 100.0)
 
 
 def test_a_percentile_of_nothing_is_all_there_is() -> None:
-    assert percentile_range(np.zeros(8, dtype=np.int64), -1.0, 1.0) == Range(-1.0, 1.0)
+    assert percentile_range(Histogram(np.zeros(8, dtype=np.int64), -1.0, 1.0)) == Range(-1.0, 1.0)
 
 
 def test_a_lonely_outlier_is_clipped() -> None:
     counts = np.zeros(1000, dtype=np.int64)
     counts[:10], counts[-1] = 100_000, 1
-    found = percentile_range(counts, 0.0, 1000.0)
+    found = percentile_range(Histogram(counts, 0.0, 1000.0))
     assert (found.low, found.high) == (0.0, 10.0)
+
+
+@given(st.lists(st.integers(0, 50), min_size=2, max_size=30).filter(any), st.floats(50, 99))
+def test_a_percentile_leaves_out_no_more_than_its_share(counts: list[int], percentile: float) -> None:
+    found = percentile_range(Histogram(np.array(counts), 0.0, float(len(counts))), percentile=percentile)
+    values = np.repeat(np.arange(len(counts)) + 0.5, counts)
+    share = len(values) * (100 - percentile) / 100
+    assert np.sum(values < found.low) <= share + 1e-9
+    assert np.sum(values > found.high) <= share + 1e-9
 
 
 @given(low=finite, high=finite, signed=st.booleans(), scheme=st.sampled_from(["uniform", "symmetric", "power_of_two"]))
@@ -65,6 +77,20 @@ def test_the_schemes_differ_as_their_names_say() -> None:
     assert symmetric.zero_point == power.zero_point == 128
     assert float(symmetric.scale) == pytest.approx(3 / 127)
     assert float(power.scale) == 2**-5
+
+
+@given(
+    st.lists(st.tuples(finite, finite), min_size=1, max_size=5),
+    st.sampled_from(["uniform", "symmetric", "power_of_two"]),
+)
+def test_many_ranges_at_once_get_the_steps_of_each(ends: list[tuple[float, float]], scheme: str) -> None:
+    ranges = [Range(min(pair), max(pair)) for pair in ends]
+    lows, highs = np.array([item.low for item in ranges]), np.array([item.high for item in ranges])
+    scales, zero_points = uint8_steps(lows, highs, scheme=scheme)  # type: ignore[arg-type]
+    for item, scale, zero_point in zip(ranges, scales, zero_points, strict=True):
+        unsigned, signed = (activation_step(item, dtype=dtype, scheme=scheme) for dtype in ("uint8", "int8"))  # type: ignore[arg-type]
+        assert (unsigned.scale, unsigned.zero_point) == (scale, zero_point)
+        assert (signed.scale, signed.zero_point) == (scale, zero_point - 128)
 
 
 def test_a_tensor_that_is_always_zero_has_a_scale() -> None:
@@ -93,18 +119,15 @@ def test_a_bias_too_large_for_its_scale_widens_it() -> None:
     np.testing.assert_allclose(stored * widened.astype(np.float64) * activation, bias, rtol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["mse", "mae", "entropy", "Percentile"])
-def test_a_method_that_does_not_exist_yet_is_refused(name: str) -> None:
+@pytest.mark.parametrize("name", ["Percentile", "best", ""])
+def test_a_method_that_does_not_exist_is_refused(name: str) -> None:
     with pytest.raises(ConfigError) as refusal:
         range_method(name)
-    assert str(refusal.value) == f'range: got "{name}"; expected auto, mean_minmax, minmax or percentile'
-    assert refusal.value.hint == 'This release has no other way to find ranges; "auto" is mean_minmax.'
+    expected = "auto, mean_minmax, minmax, percentile, mse, mae or entropy"
+    assert str(refusal.value) == f'range: got "{name}"; expected {expected}'
+    assert refusal.value.hint == '"auto" is mean_minmax.'
 
 
-def test_auto_is_the_mean_of_extremes() -> None:
-    assert [range_method(name) for name in ("auto", "mean_minmax", "minmax", "percentile")] == [
-        "mean_minmax",
-        "mean_minmax",
-        "minmax",
-        "percentile",
-    ]
+def test_auto_is_the_mean_of_extremes_and_any_other_method_is_itself() -> None:
+    assert range_method("auto") == "mean_minmax"
+    assert [range_method(name) for name in RANGE_METHODS[1:]] == list(RANGE_METHODS[1:])

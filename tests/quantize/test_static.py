@@ -91,7 +91,7 @@ def test_every_scheme_gives_a_right_file(tmp_path: Path, scheme: str, activation
         assert all(np.log2(scale) == round(np.log2(scale)) for scale in scales)
 
 
-@pytest.mark.parametrize("range_", ["auto", "mean_minmax", "minmax", "percentile"])
+@pytest.mark.parametrize("range_", ["auto", "mean_minmax", "minmax", "percentile", "mse", "mae", "entropy"])
 def test_every_way_to_find_ranges_gives_a_right_file(tmp_path: Path, range_: str) -> None:
     model = networks.yolov8_network()
     int8, _ = build(model, tmp_path, range=range_)

@@ -1,26 +1,40 @@
-"""See the values of every tensor on calibration frames, frame by frame, without keeping them."""
+"""From calibration frames to the range of every tensor: look at the frames, then choose by what was seen."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mecha.detect.session import Session
-from mecha.errors import QuantizationError
-from mecha.graph.cut import cut_at
-from mecha.quantize.ranges import Range, extremes, mean_extremes, percentile_range
+from mecha.errors import ConfigError
+from mecha.quantize.calibration_cache import CalibrationCache, calibration_key
+from mecha.quantize.histogram import Histogram
+from mecha.quantize.observe import Inputs, Observed, Tensor, observe
+from mecha.quantize.ranges import HISTOGRAM_METHODS, Range, Scheme, extremes, mean_extremes, percentile_range
+from mecha.quantize.ranges_by_entropy import range_by_entropy
+from mecha.quantize.ranges_by_error import range_by_error
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-Tensor = NDArray[np.float32]
-# Each call starts over: the histograms need a second look at the same frames.
-Inputs = Callable[[], Iterable[Tensor]]
+__all__ = [
+    "CalibrationCache",
+    "Histogram",
+    "Inputs",
+    "Observed",
+    "Tensor",
+    "calibration_key",
+    "find_ranges",
+    "observe",
+    "passes",
+    "range_of",
+]
 
-_BINS = 2048
-# What one run of the histogram pass may hold at a time; more tensors take more runs.
-_LARGEST_RUN_BYTES = 256 * 2**20
+
+def passes(method: str) -> int:
+    """Return how often a method looks at every frame."""
+    return 2 if method in HISTOGRAM_METHODS else 1
 
 
 def find_ranges(
@@ -31,98 +45,91 @@ def find_ranges(
     method: str,
     threads: int,
     on_frame: Callable[[], None],
+    scheme: Scheme = "uniform",
+    z_threshold: float | None = None,
+    floors: Mapping[str, float] = MappingProxyType({}),
+    cache: CalibrationCache | None = None,
+    key: str = "",
 ) -> dict[str, Range]:
-    """Return the range of each tensor.
-
-    Memory does not grow with the number of frames: the model itself reduces each tensor to its extremes, or, for the
-    percentile, a chunk of tensors at a time is counted into histograms.
+    """Return the range of each tensor: `observe`, then `range_of` each; arguments and errors are theirs.
 
     Args:
-        model: FP32, of one input size.
-        inputs: input tensors (1, 3, height, width), the same at each call.
-        method: "mean_minmax", "minmax" or "percentile".
-        on_frame: called after each frame of each pass.
+        floors: by tensor, where it has one.
+    """
+    observed = observe(
+        model,
+        tensors,
+        inputs,
+        histograms=method in HISTOGRAM_METHODS,
+        threads=threads,
+        on_frame=on_frame,
+        cache=cache,
+        key=key,
+    )
+    return {
+        name: range_of(observed, name, method, scheme=scheme, z_threshold=z_threshold, floor=floors.get(name))
+        for name in tensors
+    }
+
+
+def range_of(
+    observed: Observed,
+    tensor: str,
+    method: str,
+    *,
+    scheme: Scheme = "uniform",
+    z_threshold: float | None = None,
+    floor: float | None = None,
+) -> Range:
+    """Return the range of a tensor by one method, never wider than what was seen.
+
+    Args:
+        observed: with histograms, where the method looks at them.
+        tensor: one of those observed.
+        method: "minmax", "mean_minmax", "percentile", "mse", "mae" or "entropy".
+        scheme: form of the scale that the range will get; "mse", "mae" and "entropy" measure with it.
+        z_threshold: leave out first what lies farther from the mean than so many standard deviations: of the frames'
+            extremes, or of the values in the histogram. None leaves out nothing.
+        floor: values below it may become it, for nothing that reads the tensor tells them apart; the range does not go
+            below it, and clipping to it is no error. None where every value counts.
 
     Raises:
-        QuantizationError: a tensor is not finite, or there is no frame.
+        ConfigError: z_threshold is not above zero.
     """
-    lows, highs = _extremes_by_frame(model, tensors, inputs, threads, on_frame)
-    if method == "percentile":
-        bounds = {name: extremes(lows[:, at], highs[:, at]) for at, name in enumerate(tensors)}
-        return _percentiles(model, bounds, inputs, threads, on_frame)
-    choose = mean_extremes if method == "mean_minmax" else extremes
-    return {name: choose(lows[:, at], highs[:, at]) for at, name in enumerate(tensors)}
+    if z_threshold is not None and not z_threshold > 0:
+        raise ConfigError(f"z_threshold: got {z_threshold:g}; expected a number above 0")
+    at = observed.tensors.index(tensor)
+    lows, highs = observed.lows[:, at], observed.highs[:, at]
+    if method in HISTOGRAM_METHODS:
+        histogram = observed.histograms[tensor]
+        histogram = histogram if z_threshold is None else histogram.within(z_threshold)
+        found = _by_histogram(histogram if floor is None else histogram.raised(floor), method, scheme)
+        # The bins reach a little beyond what was seen.
+        seen = extremes(lows, highs)
+        found = Range(min(max(found.low, seen.low), seen.high), max(min(found.high, seen.high), seen.low))
+    else:
+        choose = mean_extremes if method == "mean_minmax" else extremes
+        found = choose(_within(lows, z_threshold), _within(highs, z_threshold))
+    if floor is None:
+        return found
+    return Range(max(found.low, floor), max(found.high, floor))
 
 
-def _extremes_by_frame(
-    model: "ModelProto", tensors: Sequence[str], inputs: Inputs, threads: int, on_frame: Callable[[], None]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Minimum and maximum, (frames, tensors) each."""
-    session = Session(with_extremes(model, tensors).SerializeToString(), threads=threads, where="calibration")
-    rows = []
-    for tensor in inputs():
-        rows.append([float(value) for value in session.run(tensor)])
-        on_frame()
-    if not rows:
-        raise QuantizationError("calibration: got no frame; expected at least one")
-    seen = np.array(rows, dtype=np.float64).reshape(len(rows), 2, len(tensors))
-    if not np.isfinite(seen).all():
-        bad = tensors[int(np.argwhere(~np.isfinite(seen))[0][2])]
-        raise QuantizationError(
-            f"calibration: tensor {bad} holds values that are not finite; expected numbers",
-            hint="The FP32 model itself overflows on these frames; check its preprocessing preset.",
-        )
-    return seen[:, 0], seen[:, 1]
+def _by_histogram(histogram: Histogram, method: str, scheme: Scheme) -> Range:
+    match method:
+        case "mse":
+            return range_by_error(histogram, power=2, scheme=scheme)
+        case "mae":
+            return range_by_error(histogram, power=1, scheme=scheme)
+        case "entropy":
+            return range_by_entropy(histogram, scheme=scheme)
+        case _:
+            return percentile_range(histogram)
 
 
-def with_extremes(model: "ModelProto", tensors: Sequence[str]) -> "ModelProto":
-    """Return a model whose outputs are the minimum of each tensor, then the maximum of each, as scalars."""
-    import onnx
-
-    reduced = cut_at(model, tensors)
-    del reduced.graph.output[:]
-    for op_type in ("ReduceMin", "ReduceMax"):
-        for number, name in enumerate(tensors):
-            output = f"{op_type}_{number}"
-            reduced.graph.node.append(
-                onnx.helper.make_node(op_type, [name], [output], f"{op_type}.{number}", keepdims=0)
-            )
-            reduced.graph.output.append(onnx.helper.make_tensor_value_info(output, onnx.TensorProto.FLOAT, []))
-    return reduced
-
-
-def _percentiles(
-    model: "ModelProto", bounds: dict[str, Range], inputs: Inputs, threads: int, on_frame: Callable[[], None]
-) -> dict[str, Range]:
-    counts = {name: np.zeros(_BINS, dtype=np.int64) for name in bounds}
-    for chunk in _chunks(model, list(bounds)):
-        session = Session(cut_at(model, chunk).SerializeToString(), threads=threads, where="calibration")
-        for tensor in inputs():
-            for name, values in zip(chunk, session.run(tensor), strict=True):
-                limits = bounds[name]
-                if limits.high > limits.low:
-                    counts[name] += np.histogram(values, _BINS, (limits.low, limits.high))[0]
-            on_frame()
-    return {name: percentile_range(counts[name], limits.low, limits.high) for name, limits in bounds.items()}
-
-
-def _chunks(model: "ModelProto", tensors: Sequence[str]) -> Iterator[list[str]]:
-    """Split the tensors so that the values of each part fit into memory together."""
-    import onnx
-
-    shaped = onnx.shape_inference.infer_shapes(model)
-    sizes = {
-        value.name: 4 * int(np.prod([dim.dim_value for dim in value.type.tensor_type.shape.dim], dtype=np.int64))
-        for value in (*shaped.graph.value_info, *shaped.graph.input, *shaped.graph.output)
-    }
-    chunk: list[str] = []
-    held = 0
-    for name in tensors:
-        size = sizes.get(name, 0)
-        if chunk and held + size > _LARGEST_RUN_BYTES:
-            yield chunk
-            chunk, held = [], 0
-        chunk.append(name)
-        held += size
-    if chunk:
-        yield chunk
+def _within(values: NDArray[np.float64], z_threshold: float | None) -> NDArray[np.float64]:
+    """The values no farther from their mean than so many standard deviations; all of them where none is."""
+    if z_threshold is None:
+        return values
+    near = np.abs(values - values.mean()) <= z_threshold * values.std()
+    return values[near] if near.any() else values

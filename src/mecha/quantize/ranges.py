@@ -7,18 +7,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mecha.errors import ConfigError
+from mecha.quantize.histogram import Histogram
+from mecha.words import alternatives
 
 Scheme = Literal["uniform", "symmetric", "power_of_two"]
 ActivationType = Literal["uint8", "int8"]
 
-# The ways to find a range that exist, and what each name of the catalog stands for.
-RANGE_METHODS = ("auto", "mean_minmax", "minmax", "percentile")
+# The ways to find a range, and what "auto" of the catalog stands for.
+RANGE_METHODS = ("auto", "mean_minmax", "minmax", "percentile", "mse", "mae", "entropy")
 AUTO_RANGE = "mean_minmax"
+# Those that look at how often a tensor takes which values; the others look at its extremes only.
+HISTOGRAM_METHODS = frozenset({"percentile", "mse", "mae", "entropy"})
 SCHEMES: tuple[str, ...] = get_args(Scheme)
 
 # Values beyond this share of all values are clipped at each end: 1 of 100 000.
 PERCENTILE = 99.999
-_LEVELS = 255
+# Steps between the smallest and the largest of 8-bit integers.
+LEVELS = 255
 _SMALLEST_SCALE = 1e-12
 
 
@@ -42,12 +47,11 @@ def range_method(name: str) -> str:
     """Return the method that `range = name` of a catalog stands for.
 
     Raises:
-        ConfigError: there is no such method yet.
+        ConfigError: there is no such method.
     """
     if name not in RANGE_METHODS:
         raise ConfigError(
-            f'range: got "{name}"; expected {", ".join(RANGE_METHODS[:-1])} or {RANGE_METHODS[-1]}',
-            hint=f'This release has no other way to find ranges; "auto" is {AUTO_RANGE}.',
+            f'range: got "{name}"; expected {alternatives(RANGE_METHODS)}', hint=f'"auto" is {AUTO_RANGE}.'
         )
     return AUTO_RANGE if name == "auto" else name
 
@@ -66,22 +70,22 @@ def extremes(lows: NDArray[np.float64], highs: NDArray[np.float64]) -> Range:
     return Range(float(lows.min()), float(highs.max()))
 
 
-def percentile_range(counts: NDArray[np.int64], low: float, high: float, *, percentile: float = PERCENTILE) -> Range:
-    """The range between the lower and the upper percentile of a histogram.
+def percentile_range(histogram: Histogram, *, percentile: float = PERCENTILE) -> Range:
+    """The range between the lower and the upper percentile.
 
     Args:
-        counts: (bins,) values seen in each of equal bins from low to high.
         percentile: 50 to 100; the share of values that lie below the upper end, and above the lower one.
     """
+    counts = histogram.counts
     total = int(counts.sum())
     if not total:
-        return Range(low, high)
-    width = (high - low) / len(counts)
+        return Range(histogram.low, histogram.high)
     clipped = total * (100 - percentile) / 100
     below, above = np.cumsum(counts), np.cumsum(counts[::-1])
     first = int(np.searchsorted(below, clipped, side="right"))
     last = len(counts) - int(np.searchsorted(above, clipped, side="right"))
-    return Range(low + first * width, low + max(last, first + 1) * width)
+    width = histogram.width
+    return Range(histogram.low + first * width, histogram.low + max(last, first + 1) * width)
 
 
 def activation_step(values: Range, *, dtype: ActivationType, scheme: Scheme) -> Step:
@@ -93,18 +97,30 @@ def activation_step(values: Range, *, dtype: ActivationType, scheme: Scheme) -> 
         scheme: "uniform" uses the range as it is; "symmetric" centres it on zero; "power_of_two" also rounds the scale
             up to a power of two.
     """
-    lowest = 0 if dtype == "uint8" else -128
-    low, high = min(values.low, 0.0), max(values.high, 0.0)
+    scales, zero_points = uint8_steps(np.array([values.low]), np.array([values.high]), scheme=scheme)
+    return Step(scales[0], int(zero_points[0]) - (0 if dtype == "uint8" else 128))
+
+
+def uint8_steps(
+    lows: NDArray[np.float64], highs: NDArray[np.float64], *, scheme: Scheme
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Return the scales and the zero points, whole numbers from 0 to 255, of many ranges at once.
+
+    Args:
+        lows, highs: (ranges,) their ends.
+    """
+    lows, highs = np.minimum(lows, 0.0), np.maximum(highs, 0.0)
     if scheme == "uniform":
-        scale = np.float32(max((high - low) / _LEVELS, _SMALLEST_SCALE))
-        zero_point = round(-low / float(scale)) + lowest
-        return Step(scale, int(np.clip(zero_point, lowest, lowest + _LEVELS)))
-    scale = np.float32(max(max(-low, high) / (_LEVELS // 2), _SMALLEST_SCALE))
-    return Step(_power_of_two(scale) if scheme == "power_of_two" else scale, lowest + 128)
+        scales = np.maximum((highs - lows) / LEVELS, _SMALLEST_SCALE).astype(np.float32)
+        return scales, np.clip(np.rint(-lows / scales.astype(np.float64)), 0, LEVELS)
+    scales = np.maximum(np.maximum(-lows, highs) / (LEVELS // 2), _SMALLEST_SCALE).astype(np.float32)
+    if scheme == "power_of_two":
+        scales = _power_of_two(scales)
+    return scales, np.full(len(scales), 128.0)
 
 
-def _power_of_two(scale: np.float32) -> np.float32:
-    return np.float32(2.0 ** np.ceil(np.log2(np.float64(scale))))
+def _power_of_two(scales: NDArray[np.float32]) -> NDArray[np.float32]:
+    return (2.0 ** np.ceil(np.log2(scales.astype(np.float64)))).astype(np.float32)
 
 
 def weight_scales(weights: NDArray[np.float32], *, bits: Literal[7, 8], scheme: Scheme) -> NDArray[np.float32]:
@@ -118,7 +134,7 @@ def weight_scales(weights: NDArray[np.float32], *, bits: Literal[7, 8], scheme: 
     largest = np.abs(weights.reshape(len(weights), -1)).max(axis=1)
     scales = np.where(largest > 0, largest / np.float32(limit), np.float32(1.0)).astype(np.float32)
     if scheme == "power_of_two":
-        scales = (2.0 ** np.ceil(np.log2(scales.astype(np.float64)))).astype(np.float32)
+        scales = _power_of_two(scales)
     return scales
 
 

@@ -13,7 +13,7 @@ from mecha.graph.index import QUANTIZING_OPS
 from mecha.graph.prepare import fix_input_size, load_model, to_opset
 from mecha.progress import Progress, silent
 from mecha.quantize.built import Built
-from mecha.quantize.calibrate import Tensor, find_ranges
+from mecha.quantize.calibrate import Tensor, find_ranges, passes
 from mecha.quantize.fusion import float_convs, requantized_convs
 from mecha.quantize.needs import require_onnx
 from mecha.quantize.plan import Plan, make_plan
@@ -154,7 +154,7 @@ def calibrated_ranges(
     def on_frame() -> None:
         nonlocal done
         done += 1
-        progress("quantize", done, None if method == "percentile" else len(frames))
+        progress("quantize", done, passes(method) * len(frames))
 
     fixed = fix_input_size(model, spec.input.height, spec.input.width)
     ranges = find_ranges(fixed, plan.observed, inputs, method=method, threads=threads, on_frame=on_frame)
