@@ -30,6 +30,10 @@ def contest(
     """
     reference = Detector.from_file(fp32, spec, precision="FP32", threads=threads)
     running = [(Comparison(), _loaded(file, spec, threads)) for file in rivals]
+    if any(detector is not None and detector.stride != reference.stride for _, detector in running):
+        # Anchors are compared one by one, so all must run at one size: the one that each of them takes.
+        reference = Detector.from_file(fp32, spec, precision="FP32", threads=threads, square=True)
+        running = [(Comparison(), _loaded(file, spec, threads, square=True)) for file in rivals]
     failed = [detector is None for _, detector in running]
     for frame in frames:
         ours = FrameOutputs(*reference.examine(frame))
@@ -44,9 +48,9 @@ def contest(
     return tuple(replace(one, agreement=0.0) if lost else one for lost, one in zip(failed, figures, strict=True))
 
 
-def _loaded(file: Path, spec: ModelSpec, threads: int) -> Detector | None:
+def _loaded(file: Path, spec: ModelSpec, threads: int, *, square: bool = False) -> Detector | None:
     try:
-        return Detector.from_file(file, spec, precision="INT8", threads=threads)
+        return Detector.from_file(file, spec, precision="INT8", threads=threads, square=square)
     except MechaError:
         return None
 
