@@ -5,6 +5,7 @@ from typing import ClassVar, Literal
 from mecha.runtime.loader import ModelLoader
 from mecha.runtime.messages import ControlMessage, DetectionsMessage, FrameMessage
 from mecha.runtime.node import Field, Node, NodeConfig
+from mecha.runtime.self_calibration import SelfCalibration
 from mecha.runtime.slot import DetectorSlot
 from mecha.runtime.variants import Wanted
 
@@ -23,6 +24,8 @@ class DetectorConfig(NodeConfig):
         threads: of the session; null leaves one core to the rest.
         memory_limit_mb: above it only the precision that runs stays loaded; null is no limit.
         enabled: false detects nothing and takes no time.
+        self_calibrate: INT8 that was built on scenes is built again from frames seen here, and swapped in where it is
+            better; false keeps no frame.
     """
 
     model: str = Field("arena-n", min_length=1)
@@ -35,6 +38,7 @@ class DetectorConfig(NodeConfig):
     threads: int | None = Field(None, ge=1, le=256)
     memory_limit_mb: int | None = Field(1024, ge=64)
     enabled: bool = True
+    self_calibrate: bool = True
 
 
 class ObjectDetector(Node[DetectorConfig]):
@@ -49,6 +53,8 @@ class ObjectDetector(Node[DetectorConfig]):
         self.said = ControlMessage()
         self.slot = DetectorSlot(ModelLoader(self.root), log=self.log, on_swap=self.report_swap)
         self.slot.start(self.wanted())
+        self.calibration = SelfCalibration(self.root, self.log.name, self.log)
+        self.calibration.switch(on=self.config.self_calibrate)
 
     def configure(self, previous: DetectorConfig) -> None:
         """Load what config.json says now, beside the frames."""
@@ -56,6 +62,7 @@ class ObjectDetector(Node[DetectorConfig]):
         changed = {key for key in ("use_int8", "enabled") if getattr(previous, key) != getattr(self.config, key)}
         self.said = self.said.model_copy(update=dict.fromkeys(changed))
         self.slot.want(self.wanted())
+        self.calibration.switch(on=self.config.self_calibrate)
 
     def step(self, message: FrameMessage | ControlMessage) -> None:
         """Detect in a frame, or do as the message says."""
@@ -66,9 +73,11 @@ class ObjectDetector(Node[DetectorConfig]):
             result = self.slot.run(message.frame_bgr)
             self.report_inference(result.times.total_ms, result.precision, message.seq)
             self.publish(DETECTIONS, DetectionsMessage.of(message, result, self.slot.model))
+            self.calibration.offer(message.frame_bgr, result, self.slot.model)
 
     def close(self) -> None:
-        """Stop loading."""
+        """Stop loading and building."""
+        self.calibration.close()
         self.slot.close()
 
     def wanted(self) -> Wanted:

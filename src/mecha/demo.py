@@ -171,6 +171,8 @@ def _run_nodes(project: "Project", environ: Mapping[str, str], say: Callable[[st
     from mecha.runtime.settle import set_value
 
     set_value(project, _DETECTOR, "use_int8", "false", environ)
+    # A build beside the nodes would be measured with them.
+    set_value(project, _DETECTOR, "self_calibrate", "false", environ)
     watched, flowing, over = _Watched(), threading.Event(), threading.Event()
 
     def take(event: dict[str, Any]) -> None:

@@ -43,12 +43,29 @@ class BusSettings(Frozen):
     connect: tuple[str, ...] = ()
 
 
+class SelfCalibrationSettings(Frozen):
+    """`[self_calibration]`: INT8 built again from frames that nodes see.
+
+    Attributes:
+        enabled: false beats the config of every node.
+        frames: kept for one build.
+        period_s: seconds between two frames.
+        patience_s: seconds after which fewer frames do.
+    """
+
+    enabled: bool = True
+    frames: Annotated[int, Expected("a number of frames, 16 to 1024"), Field(ge=16, le=1024)] = 64
+    period_s: Annotated[float, Expected("seconds, 0 or more"), Field(ge=0, allow_inf_nan=False)] = 1.0
+    patience_s: Annotated[float, Expected("seconds, 0 or more"), Field(ge=0, allow_inf_nan=False)] = 600
+
+
 class Settings(Frozen):
     """configs/common/mecha.toml."""
 
     hub: HubSettings = HubSettings()
     quantize: QuantizeSettings = QuantizeSettings()
     bus: BusSettings = BusSettings()
+    self_calibration: SelfCalibrationSettings = SelfCalibrationSettings()
 
 
 def user_data_dir() -> Path:
