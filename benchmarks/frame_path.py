@@ -91,8 +91,12 @@ def lines_for(model: Path, frame: NDArray[np.uint8], threads: int) -> list[Line]
     def fresh_values(frame: NDArray[np.uint8]) -> tuple[NDArray[np.float32], Letterbox]:
         return Preprocessor(spec.preprocessing, height, width)(frame)
 
+    lines = [Line("mecha", lambda: detector.run(frame).times)]
+    if detector.stride is not None:
+        square = Detector.from_file(model, spec, precision="FP32", threads=threads, square=True)
+        lines.append(Line("... padded to the square", lambda: square.run(frame).times))
     return [
-        Line("mecha", lambda: detector.run(frame).times),
+        *lines,
         Line("... values instead of pixels", staged(values, cut_session, plan.decoder, frame)),
         Line("... and new buffers each frame", staged(fresh_values, cut_session, plan.decoder, frame)),
         Line("... and the file run whole", staged(fresh_values, whole_session, whole, frame)),

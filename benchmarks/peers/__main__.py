@@ -69,6 +69,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--photos", type=Path, required=True, help="folder of calibration photos for NNCF")
     parser.add_argument("--frames", type=int, default=60)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--only", nargs="+", choices=CONTENDERS, metavar="CONTENDER", help="leave the others out")
     parser.add_argument("--write", type=Path, help="page to write the table into, between its markers")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
@@ -113,7 +114,7 @@ def _frames(video: Path, count: int) -> list[Any]:
 def _measure(options: argparse.Namespace, work: Path) -> tuple[list[Row], list[str]]:
     processes: dict[str, subprocess.Popen[str]] = {}
     left_out = []
-    for name in CONTENDERS:
+    for name in options.only or CONTENDERS:
         command = [sys.executable, *sys.argv, "--worker", name, "--work", str(work)]
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
