@@ -13,7 +13,8 @@ from tests.service.conftest import Bench, make_bench
 
 from mecha.hub.mirror import RunningMirror
 
-FILES = {"model.onnx", "model-int8.onnx", "labels.txt", "config.json", "manifest.json"}
+REPORT = {"report.md", "report.html", "report.json"}
+FILES = {"model.onnx", "model-int8.onnx", "labels.txt", "config.json", "manifest.json"} | REPORT
 
 
 def wait_until(condition: Callable[[], bool], what: str, deadline_s: float = 60.0) -> None:

@@ -223,3 +223,7 @@ def evaluate(
 
     for line in eval_lines(result):
         typer.echo(line)
+
+
+# Its command registers itself; it takes options and words from above, so it comes last.
+import mecha.cli.report  # noqa: E402, F401

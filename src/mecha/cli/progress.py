@@ -19,6 +19,7 @@ _WORDS = {
     "quantize": "making INT8",
     "gate": "measuring INT8",
     "tune": "finding threads",
+    "report": "writing the report",
     "detect": "detecting",
     "evaluate FP32": "evaluating FP32",
     "evaluate INT8": "evaluating INT8",

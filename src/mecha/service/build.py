@@ -25,7 +25,8 @@ _STDERR_KEPT = 2000
 def run_build(job: BuildJob, limits: QuantizeSettings, progress: Progress) -> Int8Record:
     """Run one build in a child process; model-int8.onnx lies in job.out_dir when the record's state is "built".
 
-    Beside it lies tuned.json, unless the job asks for no tune, there was nothing to try, or it did not come to an end.
+    Beside it lies its report, unless the disk is full or the child died of it, and tuned.json, unless the job asks for
+    no tune, there was nothing to try, or it did not come to an end.
 
     Raises:
         QuantizationError: it could not be made: a package is missing, time or memory ran out, the child died.
@@ -73,7 +74,7 @@ class _Watch:
                     self._record = self._take(json.loads(line)) or self._record
                 self._check_limits(deadline)
             except QuantizationError:
-                # A tune that finds no end takes nothing from what is built.
+                # A report or a tune that finds no end takes nothing from what is built.
                 if self._record is None:
                     raise
                 return self._record

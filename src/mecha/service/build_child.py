@@ -6,16 +6,24 @@ build must be stoppable. It runs at low priority, ends when its parent ends, and
 
 import contextlib
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mecha.errors import MechaError, QuantizationError
 from mecha.service.background import end_with_parent, give_way
+from mecha.service.build_report import write_report
 from mecha.service.contest import contested
 from mecha.service.job import SCENES_SEED, BuildJob, DoneLine, FaultLine, ProgressLine
 from mecha.service.tuning import tune_build
-from mecha.store.manifest import CalibrationRecord, GateRecord, Int8Record, TriedRecord
+from mecha.store.manifest import (
+    CalibrationRecord,
+    CurveRecord,
+    GainRecord,
+    GateRecord,
+    Int8Record,
+    TriedRecord,
+)
 from mecha.store.models import INT8_FILE
 
 if TYPE_CHECKING:
@@ -85,6 +93,20 @@ class Escalation:
         if quantize.escalate and gate.verdict == "wrong":
             self._attempt("static_int8", leave_worst_float=True)
         return self._record()
+
+    def write_report(self, record: Int8Record) -> None:
+        """Write the report of what was built beside it, compared on the frames of the gate.
+
+        Raises:
+            DiskError: it cannot be written.
+        """
+        job = self._job
+        if record.state == "built":
+            int8 = job.out_dir / INT8_FILE
+            write_report(
+                job.out_dir, job.fp32, int8, self._gate_frames, job.spec, record,
+                threads=job.threads, progress=_progress,
+            )  # fmt: skip
 
     def _attempt(self, method: str, *, leave_worst_float: bool = False) -> GateRecord:
         from mecha.gate.verdict import run_gate
@@ -169,9 +191,19 @@ class Escalation:
                 "method": best.tried.method,
                 "message": _sentence(first, best.tried),
                 "gate": best.gate,
-                "left_float": best.built.left_float if best.built else (),
+                **(_told(best.built) if best.built else {}),
             }
         )
+
+
+def _told(built: "Built") -> dict[str, object]:
+    """Return what a build says of itself, as the record has it."""
+    return {
+        "left_float": built.left_float,
+        "notes": built.notes,
+        "gains": tuple(GainRecord(**asdict(gain)) for gain in built.gains),
+        "curve": tuple(CurveRecord(**asdict(point)) for point in built.curve),
+    }
 
 
 def _sentence(first: TriedRecord, won: TriedRecord) -> str:
@@ -191,7 +223,8 @@ def main(job_file: str) -> int:
     give_way()
     job = BuildJob.model_validate_json(Path(job_file).read_bytes())
     try:
-        record = Escalation(job).run()
+        escalation = Escalation(job)
+        record = escalation.run()
     except MechaError as error:
         _say(FaultLine(message=str(error), hint=error.hint))
         return QuantizationError.exit_code
@@ -203,6 +236,9 @@ def main(job_file: str) -> int:
         )
         return QuantizationError.exit_code
     _say(DoneLine(record=record))
+    # What does not fit on the disk costs the report, and never the build.
+    with contextlib.suppress(MechaError):
+        escalation.write_report(record)
     # What a provider of onnxruntime does not stand costs the tune, and never the build.
     with contextlib.suppress(MechaError, MemoryError):
         tune_build(job, record, _progress)

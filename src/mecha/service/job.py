@@ -53,7 +53,7 @@ class ProgressLine(Frozen):
 
 
 class DoneLine(Frozen):
-    """INT8 is built, or measured and rejected; only the tune may follow."""
+    """INT8 is built, or measured and rejected; only the report and the tune may follow."""
 
     event: Literal["done"] = "done"
     record: Int8Record

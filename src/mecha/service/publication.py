@@ -1,21 +1,19 @@
 """Putting a model together from the cache, and in the place of what was published before."""
 
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from mecha.graph.cpu import cpu_features
 from mecha.project import Project
+from mecha.service.build_report import REPORT_FILES
+from mecha.service.tools import tool_versions
 from mecha.service.tuning import remembered
 from mecha.store.blobs import BlobCache
 from mecha.store.digests import file_record
 from mecha.store.manifest import Int8Record, Manifest, OriginRecord
 from mecha.store.models import INT8_FILE, LABELS_FILE, MODEL_FILE, SPEC_FILE, ModelStore, PublishedModel
 from mecha.store.spec import Int8Summary, ModelSpec, serialised
-
-_TOOLS = ("mecha", "onnx", "onnxruntime", "numpy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +28,7 @@ class Place:
 def publish(
     place: Place, spec: ModelSpec, fp32_sha256: str, origin: OriginRecord, record: Int8Record
 ) -> PublishedModel:
-    """Publish FP32 and, where the record says that it was built, the INT8 of its key; both lie in the cache.
+    """Publish FP32 and, where the record says that it was built, the INT8 of its key with its report, from the cache.
 
     Raises:
         DiskError: what was published before still is.
@@ -39,6 +37,9 @@ def publish(
         place.cache.link(fp32_sha256, staged / MODEL_FILE)
         if record.state == "built":
             place.cache.link_build(record.key, INT8_FILE, staged / INT8_FILE)
+            for name in REPORT_FILES:
+                if (place.cache.build_dir(record.key) / name).is_file():  # builds of earlier versions have none
+                    place.cache.link_build(record.key, name, staged / name)
         (staged / LABELS_FILE).write_text("".join(f"{label}\n" for label in spec.classes), encoding="utf-8")
         spec = spec.model_copy(update={"int8": _summary(record)})
         (staged / SPEC_FILE).write_bytes(serialised(spec))
@@ -57,17 +58,9 @@ def _manifest(spec: ModelSpec, origin: OriginRecord, record: Int8Record, staged:
         licence=spec.licence,
         files={path.name: file_record(path) for path in staged.iterdir()},
         int8=record,
-        tools=_tool_versions(),
+        tools=tool_versions(),
         device={"cpu": cpu_features().key()},
     )
-
-
-def _tool_versions() -> dict[str, str]:
-    versions = {}
-    for tool in _TOOLS:
-        with suppress(PackageNotFoundError):
-            versions[tool] = version(tool)
-    return versions
 
 
 def _summary(record: Int8Record) -> Int8Summary | None:

@@ -8,6 +8,7 @@ from mecha.errors import DiskError, MechaError
 from mecha.progress import Progress
 from mecha.quantize.key import build_key
 from mecha.service.build import run_build
+from mecha.service.build_report import REPORT_FILES
 from mecha.service.calibration import Calibration, known_calibration, resolve_calibration
 from mecha.service.fetch import Fetched, Fetcher, Wanted
 from mecha.service.job import BuildJob
@@ -173,7 +174,7 @@ class Pull:
             )
             record = run_build(job, self._place.project.settings.quantize, self._progress)
             for leftover in folder.iterdir():
-                if leftover.name not in (INT8_FILE, TUNED_FILE):
+                if leftover.name not in (INT8_FILE, TUNED_FILE, *REPORT_FILES):
                     leftover.unlink()
             (folder / _RECORD_FILE).write_bytes(serialised(record))
             return self._place.cache.adopt_build(folder, key)

@@ -8,6 +8,7 @@ from mecha.catalog.schema import ModelCatalogEntry
 from mecha.errors import QuantizationError
 from mecha.progress import Progress, silent
 from mecha.service.build import run_build
+from mecha.service.build_report import REPORT_FILES
 from mecha.service.job import BuildJob, Rival
 from mecha.service.publication import Place, publish
 from mecha.service.pull import int8_key
@@ -79,7 +80,7 @@ class Recalibration:
                     return RecalibrationReport(published=False, message=record.message)
                 record = _seen(record, digest)
                 for leftover in staged.iterdir():
-                    if leftover.name != INT8_FILE:
+                    if leftover.name not in (INT8_FILE, *REPORT_FILES):
                         leftover.unlink()
                 (staged / _RECORD_FILE).write_bytes(serialised(record))
                 self._place.cache.adopt_build(staged, key)

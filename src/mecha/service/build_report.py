@@ -1,0 +1,126 @@
+"""The report that lies beside every INT8 build: report.md, report.html and report.json."""
+
+import json
+from collections.abc import Iterable, Sized
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from mecha.errors import MechaError, NotFoundError
+from mecha.progress import Progress, silent
+from mecha.service.tools import tool_versions
+from mecha.store.atomic import write_file
+from mecha.store.models import REPORT_FILE
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from mecha.quantize.report.rows import Facts, Report
+    from mecha.store.manifest import Int8Record
+    from mecha.store.models import ModelStore
+    from mecha.store.spec import ModelSpec
+
+REPORT_PAGE = "report.html"
+REPORT_DATA = "report.json"
+REPORT_FILES = (REPORT_FILE, REPORT_PAGE, REPORT_DATA)
+
+# A model may hold what the report does not know. That costs its figures and never the build, whatever it raises.
+_FAULTS = (
+    MechaError, MemoryError, RuntimeError, OSError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError,
+)  # fmt: skip
+
+
+class Frames(Sized, Iterable["NDArray[np.uint8]"], Protocol):
+    """Frames, BGR uint8, that the build was not made from; a `FrameSet` is one."""
+
+    @property
+    def description(self) -> str:
+        """What they are, in a few words."""
+
+
+def write_report(
+    folder: Path,
+    fp32: Path,
+    int8: Path,
+    frames: Frames,
+    spec: "ModelSpec",
+    record: "Int8Record",
+    *,
+    threads: int,
+    progress: Progress = silent,
+) -> str:
+    """Measure an INT8 file against its FP32 and write the report files into a folder.
+
+    What cannot be measured is missing in the report, which then says why.
+
+    Args:
+        folder: takes REPORT_FILES.
+        frames: at least one; not those of the calibration.
+        record: of the build, as the manifest will have it.
+        threads: of every session.
+        progress: told of stage "report".
+
+    Returns:
+        why nothing could be measured; empty where it was.
+
+    Raises:
+        DiskError: the files cannot be written.
+    """
+    from mecha.quantize.report.measure import measure_report
+
+    report, fault = None, ""
+    try:
+        report = measure_report(fp32, int8, frames, spec, threads=threads, progress=progress)
+    except _FAULTS as error:
+        fault = str(error) or type(error).__name__
+    _write(folder, report, _facts(fp32, int8, spec, record, fault))
+    return fault
+
+
+def _facts(fp32: Path, int8: Path, spec: "ModelSpec", record: "Int8Record", fault: str) -> "Facts":
+    from mecha.gate.device import describe_device
+    from mecha.quantize.report.rows import Facts
+
+    # Its version of onnxruntime stands among the tools.
+    device = {key: value for key, value in describe_device().items() if key != "onnxruntime"}
+    return Facts(
+        spec=spec,
+        record=record,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        fp32_bytes=fp32.stat().st_size,
+        int8_bytes=int8.stat().st_size,
+        tools=tool_versions(),
+        device=device,
+        fault=fault,
+    )
+
+
+def _write(folder: Path, report: "Report | None", facts: "Facts") -> None:
+    from mecha.quantize.report.document import document
+    from mecha.quantize.report.markdown import markdown
+    from mecha.quantize.report.page import page
+
+    write_file(folder / REPORT_FILE, markdown(report, facts).encode())
+    write_file(folder / REPORT_PAGE, page(report, facts).encode())
+    write_file(folder / REPORT_DATA, f"{json.dumps(document(report, facts), allow_nan=False)}\n".encode())
+
+
+def read_report(store: "ModelStore", name: str, filename: str) -> str:
+    """Return a report file of a published model.
+
+    Args:
+        filename: one of REPORT_FILES.
+
+    Raises:
+        NotFoundError: the model was not pulled, or has no report.
+        IntegrityError: the file is not what the manifest says.
+    """
+    published = store.require(name)
+    if filename not in published.manifest.files:
+        int8 = published.manifest.int8
+        why = "" if int8.state == "built" else f": it has no INT8 build ({int8.state})"
+        raise NotFoundError(
+            f'model "{name}" has no report{why}', hint=f"`mecha models quantize {name}` makes INT8 and its report."
+        )
+    return store.read(name, filename).decode("utf-8")
