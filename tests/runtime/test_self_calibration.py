@@ -217,6 +217,21 @@ def test_two_builds_never_run_at_once_on_a_device(
     assert lines(caplog) == [BEGINS, BUILDS, line]
 
 
+def test_a_build_that_is_killed_is_said_and_leaves_the_old_one(
+    root: Path, poor: Path, seen: list[NDArray[np.uint8]], cool: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = publish_provisional(root, poor)
+
+    with calibrating(root, model, seen, cool):
+        (build,) = wait_for(rebuilds, timeout_s=30)
+        build.kill()
+        line = wait_for(says(caplog, "Self-calibration: INT8 of arena-n is kept: "), timeout_s=30)
+
+    assert line == "Self-calibration: INT8 of arena-n is kept: the build ended with signal SIGKILL"
+    assert ModelStore(root / "models").require(NAME).manifest == model.manifest
+    assert ModelStore(root / "models").verify(NAME) == ()
+
+
 def test_frames_are_nobody_elses_business_and_go_when_it_is_switched_off(
     root: Path, poor: Path, seen: list[NDArray[np.uint8]], cool: Path
 ) -> None:

@@ -1,5 +1,6 @@
 """INT8 built again from what the device saw: published where it agrees better, and otherwise nothing has happened."""
 
+import json
 import re
 import shutil
 from collections.abc import Iterator
@@ -111,6 +112,8 @@ def test_what_agrees_better_takes_the_place_of_what_was_built_on_scenes(pulled: 
     assert not published.spec.int8.provisional
     assert published.manifest.tuned == tuned
     assert store(pulled).verify("arena") == ()
+    # The pictures on the page are not those of the camera.
+    assert json.loads(store(pulled).read("arena", "report.json"))["frames_description"].endswith(" built-in scenes")
 
 
 def test_a_pull_keeps_what_was_built_from_what_the_device_saw_and_no_cache_is_needed_for_it(

@@ -103,8 +103,10 @@ class Escalation:
         job = self._job
         if record.state == "built":
             int8 = job.out_dir / INT8_FILE
+            # A page with pictures lives on and is shown around; what a camera saw is nobody else's business.
+            frames = self._gate_frames if job.beat is None else _frames(job.model_copy(update={"calibration": ()}))[1]
             write_report(
-                job.out_dir, job.fp32, int8, self._gate_frames, job.spec, record,
+                job.out_dir, job.fp32, int8, frames, job.spec, record,
                 threads=job.threads, progress=_progress,
             )  # fmt: skip
 

@@ -78,6 +78,9 @@ class Recalibration:
                 )
                 if record.state != "built":
                     return RecalibrationReport(published=False, message=record.message)
+                now = store.published(name)
+                if now is None or now.manifest != published.manifest:
+                    return RecalibrationReport(published=False, message="kept: the model was changed meanwhile")
                 record = _seen(record, digest)
                 for leftover in staged.iterdir():
                     if leftover.name not in (INT8_FILE, *REPORT_FILES):
