@@ -44,7 +44,10 @@ def test_help_names_every_command_with_a_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    [("models", name) for name in ("pull", "list", "show", "verify", "remove", "quantize", "bench", "tune", "eval")]
+    [
+        ("models", name)
+        for name in ("pull", "list", "show", "verify", "remove", "quantize", "bench", "tune", "eval", "report")
+    ]
     + [("config", "get"), ("config", "set"), ("hub", "serve"), ("dev",), ("run",), ("detect",), ("init",), ("demo",)],
     ids=" ".join,
 )
