@@ -162,6 +162,20 @@ def test_a_model_that_somebody_is_making_is_not_waited_for(pulled: Bench, seen: 
         service(pulled).recalibrate("arena", seen, seen_by="object-detector")
 
 
+def test_a_model_that_is_changed_meanwhile_stays_as_it_was_changed(pulled: Bench, seen: Path, poor: Path) -> None:
+    publish_int8(pulled, poor)
+    changed = TuneRecord(device="x", onnxruntime="1", sessions={})
+
+    def meanwhile(stage: str, completed: int, total: int | None) -> None:
+        store(pulled).remember("arena", changed)
+
+    report = service(pulled).recalibrate("arena", seen, seen_by="object-detector", progress=meanwhile)
+
+    assert not report.published
+    assert report.message == "kept: the model was changed meanwhile"
+    assert store(pulled).require("arena").manifest.tuned == changed
+
+
 def job(published: PublishedModel, folder: Path, int8: Path) -> BuildJob:
     shutil.copy(int8, folder / "model-int8.onnx")
     quantize = {"enabled": True, "method": "static_int8"}
