@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -6,7 +7,7 @@ import pytest
 
 from mecha.errors import UnsupportedModelError
 from mecha.graph.prepare import fix_input_size, load_model, to_opset
-from tests.graph import networks
+from tests.graph import networks, unfit
 from tests.graph.networks import image, run
 
 SHAPE_OPS = {"Shape", "Size", "Range", "Expand", "Gather"}
@@ -70,6 +71,19 @@ def test_an_older_opset_is_converted_and_nothing_else_changes() -> None:
 def test_a_newer_opset_stays() -> None:
     model = networks.yolov8_network(opset=14)
     assert to_opset(model) is model
+
+
+@pytest.mark.parametrize("prepare", [to_opset, lambda model: fix_input_size(model, 64, 64)], ids=["convert", "fix"])
+def test_an_opset_that_onnx_does_not_know_is_refused(prepare: Callable[[onnx.ModelProto], onnx.ModelProto]) -> None:
+    newest = onnx.defs.onnx_opset_version()
+    with pytest.raises(UnsupportedModelError) as refusal:
+        prepare(unfit.of_opset(newest + 1))
+    assert str(refusal.value) == (
+        f"got a model of opset {newest + 1}; expected at most {newest}, the newest that onnx {onnx.__version__} knows"
+    )
+    assert refusal.value.hint == (
+        "Export the model again with opset 17, or install a newer onnx: pip install --upgrade onnx."
+    )
 
 
 @pytest.mark.shared_data

@@ -1,10 +1,18 @@
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
 
 from mecha.errors import IntegrityError, NotFoundError, UnsupportedModelError
-from mecha.graph.reading import check_start, load_model
-from tests.graph.networks import yolov8_network
+from mecha.graph.reading import check_start, load_model, parse_model
+from mecha.graph.without_onnx import signature_at
+from tests.graph import unfit
+from tests.graph.networks import image, run, yolov8_network
 
 NO_MODEL_HINT = "Check the repo and file name; a server may answer with a page where a login is needed."
 
@@ -60,27 +68,53 @@ def test_a_missing_file_is_not_found(tmp_path: Path) -> None:
     assert str(refusal.value) == f"{tmp_path / 'model.onnx'}: no such file; expected an ONNX model"
 
 
-def test_weights_in_other_files_are_refused(tmp_path: Path) -> None:
-    model = yolov8_network()
-    tensor = model.graph.initializer[0]
-    tensor.ClearField("raw_data")
-    tensor.data_location = 1
+def test_weights_in_other_files_are_refused_with_their_names(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
-    path.write_bytes(model.SerializeToString())
+    path.write_bytes(unfit.with_other_file("weights.data").SerializeToString())
     with pytest.raises(UnsupportedModelError) as refusal:
         load_model(path)
     assert str(refusal.value) == (
-        f"{path}: the weights are in other files; expected one file that holds graph and weights"
+        f"{path}: got a graph whose weights are in weights.data; expected one file that holds graph and weights"
+    )
+    assert refusal.value.hint == (
+        "Put both files into one folder and make them one: "
+        "python -c \"import onnx; onnx.save_model(onnx.load_model('model.onnx'), 'whole.onnx')\""
     )
 
 
-def test_a_model_beyond_two_gigabytes_is_refused_unread(tmp_path: Path) -> None:
+def test_what_is_said_about_weights_in_other_files_works(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    onnx.save_model(yolov8_network(), path, save_as_external_data=True, location="model.onnx.data", size_threshold=0)
+    with pytest.raises(UnsupportedModelError) as refusal:
+        load_model(path)
+    command = shlex.split(refusal.value.hint.split(": ", 1)[1])
+    subprocess.run([sys.executable, *command[1:]], cwd=tmp_path, check=True)
+    np.testing.assert_array_equal(
+        run(load_model(tmp_path / "whole.onnx"), image())[0], run(yolov8_network(), image())[0]
+    )
+
+
+def test_values_of_constant_nodes_in_other_files_are_found() -> None:
+    model = yolov8_network()
+    tensor = onnx.TensorProto(name="far", data_type=onnx.TensorProto.FLOAT, dims=[1])
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="far.bin")
+    model.graph.node.insert(0, onnx.helper.make_node("Constant", [], ["far"], value=tensor))
+    with pytest.raises(UnsupportedModelError, match=r"got a graph whose weights are in far\.bin;"):
+        parse_model(model.SerializeToString(), where="m.onnx")
+
+
+@pytest.mark.parametrize("read", [load_model, lambda path: signature_at(path, where=str(path))], ids=["read", "pull"])
+def test_a_model_beyond_two_gigabytes_is_refused_unread(tmp_path: Path, read: Callable[[Path], object]) -> None:
     path = tmp_path / "model.onnx"
     with path.open("wb") as file:
         file.truncate(2**31)  # sparse: it takes no space
     with pytest.raises(UnsupportedModelError) as refusal:
-        load_model(path)
+        read(path)
     assert str(refusal.value) == f"{path}: got 2147483648 bytes; expected an ONNX model of at most 2 GB"
+    assert refusal.value.hint == (
+        "Export a smaller model; weights beyond 2 GB need files of their own, which mecha does not read."
+    )
 
 
 def test_nodes_without_a_name_get_one(tmp_path: Path) -> None:

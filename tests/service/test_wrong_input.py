@@ -149,19 +149,3 @@ def test_a_read_only_models_folder_is_named(pulled: Bench) -> None:
         done = pulled.command("models", "pull", "arena", "--offline")
     assert done.returncode == 7
     assert "read-only" in done.stderr
-
-
-@pytest.mark.shared_data
-def test_a_model_that_is_no_detector_is_refused_where_one_is_needed(
-    tmp_path: Path, hub_folder: Path, shared_data: Path
-) -> None:
-    served = tmp_path / "served"
-    repo = served / "mecha" / "arena-n"
-    repo.mkdir(parents=True)
-    shutil.copy(shared_data / "models" / "deepsort_feature.onnx", repo / "arena-n.onnx")
-    with running_mirror(served) as running:
-        bench = make_bench(tmp_path / "p", tmp_path / "h", running.endpoint)
-        done = bench.command("models", "pull", "arena")
-    assert done.returncode == 3
-    assert "expected a detector's: yolov8, yolov5, yolox, end_to_end, detr, nanodet" in done.stderr
-    assert not (bench.root / "models" / "arena").exists()

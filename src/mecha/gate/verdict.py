@@ -13,7 +13,7 @@ from mecha.detect.decode.registry import planner_of
 from mecha.detect.detector import Detector
 from mecha.detect.preprocess import Preprocessor
 from mecha.detect.session import Session
-from mecha.errors import MechaError
+from mecha.errors import MechaError, QuantizationError
 from mecha.gate.agreement import Comparison, FrameOutputs
 from mecha.gate.alignment import aligned
 from mecha.gate.ceiling import score_ceiling
@@ -80,11 +80,11 @@ def run_gate(
         effort: how long latency is measured; what `Effort` says by default.
 
     Raises:
-        MechaError: the FP32 file cannot be loaded or decoded.
+        MechaError: the FP32 file cannot be loaded or decoded, or gives what is no number.
     """
     reference = Detector.from_file(fp32, spec, precision="FP32", threads=threads)
     first = next(iter(frames))
-    reference.run(first)  # what FP32 itself cannot do is no fault of INT8
+    _require_finite(reference, first)  # what FP32 itself cannot do is no fault of INT8
     try:
         candidate = Detector.from_file(int8, spec, precision="INT8", threads=threads)
         if candidate.stride != reference.stride:
@@ -114,6 +114,14 @@ def run_gate(
         effort=effort,
     )
     return _measured(latency, agreement, left_float)
+
+
+def _require_finite(fp32: Detector, frame: NDArray[np.uint8]) -> None:
+    if not FrameOutputs(*fp32.examine(frame)).finite:
+        raise QuantizationError(
+            "the outputs of FP32 itself hold NaN or infinity; expected numbers",
+            hint="The model overflows on this frame; check its preprocessing preset.",
+        )
 
 
 def _measured(latency: LatencyRecord, agreement: AgreementRecord, left_float: tuple[str, ...]) -> GateRecord:

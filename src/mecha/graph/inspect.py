@@ -54,6 +54,7 @@ class ModelSignature:
         metadata_size: (height, width) that the metadata names.
         stride: height and width must be multiples of it.
         quantized: the graph already holds integer arithmetic or Q/DQ pairs.
+        ir_version: of the file's format; 0 where the file was not read.
     """
 
     inputs: tuple[TensorInfo, ...]
@@ -67,6 +68,7 @@ class ModelSignature:
     metadata_size: tuple[int, int] | None
     stride: int
     quantized: bool
+    ir_version: int = 0
 
     @property
     def dynamic(self) -> bool:
@@ -105,6 +107,7 @@ def signature_of(model: "ModelProto") -> ModelSignature:
         metadata_size=metadata_size(metadata.get("imgsz")),
         stride=metadata_stride(metadata.get("stride")),
         quantized=any(node.op_type in QUANTIZING_OPS for node in model.graph.node),
+        ir_version=model.ir_version,
     )
 
 
@@ -119,18 +122,27 @@ def require_detector(signature: ModelSignature, *, where: str) -> str:
             f"{where}: got outputs {_listed(signature.outputs)}; expected a detector's: {', '.join(FAMILIES)}",
             hint="mecha decodes object detectors; export the model with its head, without masks or keypoints.",
         )
+    require_image(signature, where=where)
+    return signature.family
+
+
+def require_image(signature: ModelSignature, *, where: str) -> None:
+    """Refuse a model that takes something else than one colour image.
+
+    Raises:
+        UnsupportedModelError: it has several inputs, or one of another shape or type.
+    """
     image = signature.inputs[0] if len(signature.inputs) == 1 else None
     if (
         image is None
         or len(image.shape) != _IMAGE_RANK
-        or (isinstance(image.shape[1], int) and image.shape[1] != _CHANNELS)
+        or any(isinstance(got, int) and got != want for got, want in zip(image.shape, (1, _CHANNELS), strict=False))
         or image.dtype != "float32"
     ):
         raise UnsupportedModelError(
             f"{where}: got inputs {_listed(signature.inputs)}; expected one image [1, 3, height, width] float32",
             hint="Export the model again, in FP32 and with channels before height and width.",
         )
-    return signature.family
 
 
 def _listed(tensors: "Iterable[TensorInfo]") -> str:

@@ -23,10 +23,12 @@ def fix_input_size(model: "ModelProto", height: int, width: int) -> "ModelProto"
     Names of nodes and tensors stay. The model given is not changed; one that has this size already comes back folded.
 
     Raises:
-        UnsupportedModelError: the model takes another size only, or cannot work with this one.
+        UnsupportedModelError: the model takes another size only, cannot work with this one, or is newer than the
+            installed onnx.
     """
     import onnx
 
+    _require_known_opset(model)
     fixed = onnx.ModelProto()
     fixed.CopyFrom(model)
     stored = {tensor.name for tensor in fixed.graph.initializer}
@@ -178,11 +180,11 @@ def to_opset(model: "ModelProto", minimum: int = 13) -> "ModelProto":
     Names, inputs, outputs and metadata stay.
 
     Raises:
-        UnsupportedModelError: an operator cannot be converted.
+        UnsupportedModelError: an operator cannot be converted, or the model is newer than the installed onnx.
     """
     import onnx
 
-    opset = next((entry.version for entry in model.opset_import if entry.domain in {"", "ai.onnx"}), 0)
+    opset = _require_known_opset(model)
     if opset >= minimum:
         return model
     try:
@@ -202,6 +204,21 @@ def to_opset(model: "ModelProto", minimum: int = 13) -> "ModelProto":
     converted.producer_name, converted.producer_version = model.producer_name, model.producer_version
     name_nodes(converted.graph)
     return converted
+
+
+def _require_known_opset(model: "ModelProto") -> int:
+    """Return the opset of a model that the installed onnx can compute shapes of."""
+    import onnx
+
+    opset = next((entry.version for entry in model.opset_import if entry.domain in {"", "ai.onnx"}), 0)
+    newest = onnx.defs.onnx_opset_version()
+    if opset > newest:
+        raise UnsupportedModelError(
+            f"got a model of opset {opset}; expected at most {newest}, the newest that onnx {onnx.__version__} knows",
+            hint=f"Export the model again with opset {min(newest, 17)}, or install a newer onnx: "
+            "pip install --upgrade onnx.",
+        )
+    return opset
 
 
 def _first_line(error: Exception) -> str:

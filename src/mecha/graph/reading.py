@@ -1,17 +1,21 @@
 """From a file to a parsed ONNX model, or to a sentence that says what the file is instead."""
 
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from mecha.errors import DiskError, IntegrityError, NotFoundError, UnsupportedModelError
 
 if TYPE_CHECKING:
-    from onnx import GraphProto, ModelProto
+    from onnx import GraphProto, ModelProto, TensorProto
 
 # Protocol buffers cannot hold more; larger models keep their weights in other files.
 _LARGEST_MODEL = 2**31 - 1
-_EXTERNAL_HINT = "Save the model as one file below 2 GB: onnx.save_model(model, path, save_as_external_data=False)."
+_SIZE_HINT = "Export a smaller model; weights beyond 2 GB need files of their own, which mecha does not read."
+_EXTERNAL_HINT = (
+    "Put both files into one folder and make them one: "
+    "python -c \"import onnx; onnx.save_model(onnx.load_model('{graph}'), 'whole.onnx')\""
+)
 
 
 def what_it_is_instead(start: bytes) -> str | None:
@@ -74,10 +78,11 @@ def parse_model(data: bytes, *, where: str) -> "ModelProto":
             "the file is cut short, damaged or no ONNX",
             hint="Fetch the file again.",
         )
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
+    if elsewhere := sorted(set(_other_files(model.graph))):
         raise UnsupportedModelError(
-            f"{where}: the weights are in other files; expected one file that holds graph and weights",
-            hint=_EXTERNAL_HINT,
+            f"{where}: got a graph whose weights are in {', '.join(elsewhere)}; "
+            "expected one file that holds graph and weights",
+            hint=_EXTERNAL_HINT.format(graph=PurePosixPath(where).name),
         )
     name_nodes(model.graph)
     return model
@@ -95,19 +100,44 @@ def load_model(path: Path) -> "ModelProto":
     return parse_model(read_bytes(path), where=str(path))
 
 
-def read_bytes(path: Path) -> bytes:
-    """Return the bytes of a file that may be a model; errors as for `load_model`, those of its content apart."""
+def check_size(size_bytes: int, *, where: str) -> None:
+    """Refuse a file by its size, before it is fetched or read.
+
+    Raises:
+        UnsupportedModelError: it is larger than 2 GB.
+    """
+    if size_bytes > _LARGEST_MODEL:
+        raise UnsupportedModelError(
+            f"{where}: got {size_bytes} bytes; expected an ONNX model of at most 2 GB", hint=_SIZE_HINT
+        )
+
+
+def read_bytes(path: Path, *, where: str = "") -> bytes:
+    """Return the bytes of a file that may be a model; errors as for `load_model`, those of its content apart.
+
+    Args:
+        where: what messages call the file; its path by default.
+    """
     try:
-        size = path.stat().st_size
-        if size > _LARGEST_MODEL:
-            raise UnsupportedModelError(
-                f"{path}: got {size} bytes; expected an ONNX model of at most 2 GB", hint=_EXTERNAL_HINT
-            )
+        check_size(path.stat().st_size, where=where or str(path))
         return path.read_bytes()
     except FileNotFoundError as error:
         raise NotFoundError(f"{path}: no such file; expected an ONNX model") from error
     except OSError as error:
         raise DiskError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def _other_files(graph: "GraphProto") -> "Iterator[str]":
+    """Yield the names of the files that hold a graph's tensors, those of its nodes' attributes and subgraphs too."""
+    tensors: list[TensorProto] = list(graph.initializer)
+    for node in graph.node:
+        for attribute in node.attribute:
+            tensors += [attribute.t, *attribute.tensors]
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _other_files(inner)
+    for tensor in tensors:
+        if tensor.data_location == tensor.EXTERNAL:
+            yield next((entry.value for entry in tensor.external_data if entry.key == "location"), "another file")
 
 
 def name_nodes(graph: "GraphProto") -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from mecha.errors import IntegrityError, UnsupportedModelError
+from mecha.graph.fitness import require_finite_weights
 from mecha.graph.inspect import (
     ModelSignature,
     TensorInfo,
@@ -12,7 +13,7 @@ from mecha.graph.inspect import (
     metadata_stride,
     signature_of,
 )
-from mecha.graph.reading import check_start, parse_model
+from mecha.graph.reading import check_start, parse_model, read_bytes
 
 _DTYPES = {"tensor(float)": "float32", "tensor(uint8)": "uint8", "tensor(float16)": "float16", "tensor(int64)": "int64"}
 _BOX = 4
@@ -26,13 +27,16 @@ def signature_at(path: Path, *, where: str) -> ModelSignature:
 
     Raises:
         IntegrityError: the bytes are no ONNX model.
-        UnsupportedModelError: the weights are in other files, or `signature_by_runtime` cannot tell the family.
+        UnsupportedModelError: the model is larger than 2 GB, its weights are in other files or hold what is no number,
+            or `signature_by_runtime` cannot tell the family.
     """
     try:
         import onnx  # noqa: F401 - asked for here, because reading needs it only when it is called
     except ImportError:
         return signature_by_runtime(path, where=where)
-    return signature_of(parse_model(path.read_bytes(), where=where))
+    model = parse_model(read_bytes(path, where=where), where=where)
+    require_finite_weights(model, where=where)
+    return signature_of(model)
 
 
 def signature_by_runtime(path: Path, *, where: str) -> ModelSignature:

@@ -64,8 +64,9 @@ class Fetched:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """Raises when bytes are not what is needed: `start` by the first of them, `whole` by the complete file."""
+    """Raises when bytes are not what is needed: by their number, by the first of them, by the complete file."""
 
+    size: Callable[[int], None]
     start: Callable[[bytes], None]
     whole: Callable[[Path], None]
 
@@ -178,6 +179,8 @@ class Fetcher:
             digest, transferred = remote.sha256 or "", 0
             if present is None:
                 if remote.size_bytes is not None:
+                    if check is not None:
+                        check.size(remote.size_bytes)
                     require_space(
                         partial.parent,
                         int(remote.size_bytes * (1 + wanted.extra_share)),
@@ -222,6 +225,8 @@ class Fetcher:
             if check is not None:
                 check.start(first)
 
+        if check is not None and file.is_file():
+            check.size(file.stat().st_size)
         blob, digest = take(self._cache, file, extra_share=wanted.extra_share, check_start=start, check_whole=whole)
         locked = _locked(wanted, digest, blob, revision="", etag="")
         self._lock_file.put(locked)

@@ -6,9 +6,11 @@ from pathlib import Path
 
 from mecha.catalog.schema import ModelCatalogEntry
 from mecha.detect.locate import family_preset
-from mecha.errors import ConfigError
-from mecha.graph.inspect import ModelSignature, require_detector
-from mecha.graph.reading import check_start
+from mecha.detect.session import Session
+from mecha.errors import ConfigError, UnsupportedModelError
+from mecha.graph.fitness import OLDEST_OPSET, require_known_versions, runtime_is_there, too_old
+from mecha.graph.inspect import ModelSignature, require_detector, require_image
+from mecha.graph.reading import check_size, check_start
 from mecha.graph.without_onnx import signature_at
 from mecha.service.fetch import Check
 from mecha.service.labels import class_names
@@ -32,13 +34,18 @@ class Inspected:
     quantized: bool
 
 
-def onnx_check(where: str) -> Check:
-    """Return what refuses bytes that are no ONNX model, by their start and as a whole, before they are kept."""
+def onnx_check(entry: ModelCatalogEntry) -> Check:
+    """Return what refuses bytes that cannot become the model of an entry, before they are kept or pinned."""
+    where = entry.where
 
     def whole(path: Path) -> None:
-        signature_at(path, where=where)
+        _require_loadable(path, _signature(entry, path), where=where)
 
-    return Check(start=lambda start: check_start(start, where=where), whole=whole)
+    return Check(
+        size=lambda size_bytes: check_size(size_bytes, where=where),
+        start=lambda start: check_start(start, where=where),
+        whole=whole,
+    )
 
 
 def inspected(entry: ModelCatalogEntry, path: Path, locked: LockedFile, fetch: Callable[[str], Path]) -> Inspected:
@@ -48,14 +55,11 @@ def inspected(entry: ModelCatalogEntry, path: Path, locked: LockedFile, fetch: C
         fetch: brings the entry's label file.
 
     Raises:
-        UnsupportedModelError: the entry says object detection and the outputs are no detector's.
+        UnsupportedModelError: the entry says object detection and inputs or outputs are no detector's.
         ConfigError: the entry's input size does not suit the model, or its labels do not.
     """
-    where = entry.where
-    signature = signature_at(path, where=where)
+    signature = _signature(entry, path)
     family = entry.family or signature.family
-    if entry.task == _DETECTION and family is None:
-        family = require_detector(signature, where=f"{entry.name} ({where})")
     names = class_names(entry, metadata=signature.names, count=signature.class_count, fetch=fetch)
     height, width = _input_size(entry, signature)
     spec = ModelSpec(
@@ -75,6 +79,35 @@ def inspected(entry: ModelCatalogEntry, path: Path, locked: LockedFile, fetch: C
         source=SourceSpec(repo=locked.repo, filename=locked.filename, revision=locked.revision),
     )
     return Inspected(spec, signature.quantized)
+
+
+def _signature(entry: ModelCatalogEntry, path: Path) -> ModelSignature:
+    """Say what a file is; it has the inputs and outputs that the entry's task and family need."""
+    signature = signature_at(path, where=entry.where)
+    where = f"{entry.name} ({entry.where})"
+    if entry.task == _DETECTION:
+        if entry.family is None:
+            require_detector(signature, where=where)
+        else:
+            require_image(signature, where=where)
+    return signature
+
+
+def _require_loadable(path: Path, signature: ModelSignature, *, where: str) -> None:
+    """Refuse a model that would be published and could not run; the one that is published stays.
+
+    Raises:
+        UnsupportedModelError: onnxruntime does not load it: its opset, an operator, a shape.
+    """
+    if not runtime_is_there():
+        return
+    require_known_versions(signature, where=where)
+    try:
+        Session(path, threads=1, where=where)
+    except UnsupportedModelError as error:
+        if 0 < signature.opset < OLDEST_OPSET:
+            raise too_old(signature, where=where) from error
+        raise
 
 
 def _input_size(entry: ModelCatalogEntry, signature: ModelSignature) -> tuple[int, int]:

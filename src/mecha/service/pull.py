@@ -122,7 +122,7 @@ class Pull:
     def _fetch(self) -> Fetched:
         from mecha.service.inspection import onnx_check
 
-        check = onnx_check(self._wanted.where)
+        check = onnx_check(self._entry)
         fetched = self._fetcher.fetch(self._wanted, self._progress, check=check)
         self._downloaded_bytes += fetched.downloaded_bytes
         return fetched
