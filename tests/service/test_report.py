@@ -143,14 +143,34 @@ def test_what_cannot_be_shown_is_a_sentence(pulled_once: Bench, command: tuple[s
     assert (done.returncode, done.stderr) == (code, text.format(root=pulled_once.root))
 
 
-def test_a_model_without_int8_has_no_report_and_the_message_says_how_to_get_one(bench: Bench) -> None:
-    assert bench.command("models", "pull", "arena", "--no-quantize").returncode == 0
-    done = bench.command("models", "report", "arena")
-    assert (done.returncode, done.stderr) == (
-        4,
-        'error: model "arena" has no report: it has no INT8 build (disabled)\n'
-        "  next: `mecha models quantize arena` makes INT8 and its report.\n",
-    )
+@pytest.mark.parametrize(
+    ("state", "message", "hint"),
+    [
+        (
+            "disabled",
+            'model "arena" has no report: it has no INT8 build (disabled)',
+            "`mecha models quantize arena` makes INT8 and its report.",
+        ),
+        (
+            "rejected",
+            'model "arena" has no report: it has no INT8 build (rejected)',
+            "`mecha models show arena` tells why; `mecha models quantize arena` makes INT8 and its report.",
+        ),
+        ("built", 'model "arena" has no report', "`mecha models quantize arena` makes INT8 and its report."),
+        ("published", 'model "arena" has no report: it was published in INT8, with no FP32 to compare it with', ""),
+    ],
+)
+def test_a_model_without_a_report_says_why_and_how_to_get_one(
+    pulled: Bench, state: str, message: str, hint: str
+) -> None:
+    file = pulled.root / "models/arena/manifest.json"
+    manifest = json.loads(file.read_text())
+    manifest["int8"]["state"] = state
+    manifest["files"] = {name: record for name, record in manifest["files"].items() if name not in REPORT_FILES}
+    file.write_text(json.dumps(manifest))
+    done = pulled.command("models", "report", "arena")
+    after = f"  next: {hint}\n" if hint else ""
+    assert (done.returncode, done.stderr) == (4, f"error: {message}\n{after}")
 
 
 def test_what_cannot_be_measured_costs_the_figures_and_not_the_report(tmp_path: Path) -> None:

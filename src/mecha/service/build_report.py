@@ -118,9 +118,16 @@ def read_report(store: "ModelStore", name: str, filename: str) -> str:
     """
     published = store.require(name)
     if filename not in published.manifest.files:
-        int8 = published.manifest.int8
-        why = "" if int8.state == "built" else f": it has no INT8 build ({int8.state})"
-        raise NotFoundError(
-            f'model "{name}" has no report{why}', hint=f"`mecha models quantize {name}` makes INT8 and its report."
-        )
+        raise _missing(name, published.manifest.int8.state)
     return store.read(name, filename).decode("utf-8")
+
+
+def _missing(name: str, state: str) -> NotFoundError:
+    if state == "published":
+        return NotFoundError(f'model "{name}" has no report: it was published in INT8, with no FP32 to compare it with')
+    why = "" if state == "built" else f": it has no INT8 build ({state})"
+    tells = f"`mecha models show {name}` tells why; " if state in ("failed", "rejected") else ""
+    return NotFoundError(
+        f'model "{name}" has no report{why}',
+        hint=f"{tells}`mecha models quantize {name}` makes INT8 and its report.",
+    )
