@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from onnx import ModelProto, NodeProto
 
-# Below, adding rows takes longer than the products that are spared: yolov8n's blocks of 16 channels got slower.
+# Below, adding rows takes as long as the products that it spares: with 16, detectors moved by 1 % either way.
 _LEAST_CHANNELS = 32
 _CHANNEL_BLOCK = 16
 
