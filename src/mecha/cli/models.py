@@ -225,5 +225,6 @@ def evaluate(
         typer.echo(line)
 
 
-# Its command registers itself; it takes options and words from above, so it comes last.
+# Their commands register themselves; they take options and words from above, so they come last.
+import mecha.cli.adoption  # noqa: E402
 import mecha.cli.report  # noqa: E402, F401

@@ -18,7 +18,6 @@ from mecha.service.job import BuildJob
 from mecha.store.manifest import Int8Record
 
 _POLL_S = 0.2
-_RETRY_HINT = "FP32 works; run `mecha models quantize {name}` to try again"
 _STDERR_KEPT = 2000
 
 
@@ -38,7 +37,7 @@ def run_build(job: BuildJob, limits: QuantizeSettings, progress: Progress) -> In
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as child:
         try:
-            return _Watch(child, job.spec.name, limits, progress).result()
+            return _Watch(child, job, limits, progress).result()
         finally:
             if child.poll() is None:
                 child.kill()
@@ -47,8 +46,14 @@ def run_build(job: BuildJob, limits: QuantizeSettings, progress: Progress) -> In
 class _Watch:
     """Follows one child to its end."""
 
-    def __init__(self, child: "subprocess.Popen[str]", name: str, limits: QuantizeSettings, progress: Progress) -> None:
-        self._child, self._name, self._limits, self._progress = child, name, limits, progress
+    def __init__(
+        self, child: "subprocess.Popen[str]", job: BuildJob, limits: QuantizeSettings, progress: Progress
+    ) -> None:
+        self._child, self._name, self._limits, self._progress = child, job.spec.name, limits, progress
+        self._doing, self._again = "making INT8", f"`mecha models quantize {self._name}`"
+        if job.candidate is not None:
+            self._doing = f"measuring {job.candidate.name}"
+            self._again = f"`mecha models adopt {self._name} {job.candidate.name}`"
         self._lines: queue.Queue[str | None] = queue.Queue()
         self._stderr: list[str] = []
         self._record: Int8Record | None = None
@@ -79,6 +84,10 @@ class _Watch:
                     raise
                 return self._record
 
+    @property
+    def _retry(self) -> str:
+        return f"FP32 works; run {self._again} to try again"
+
     def _take(self, message: dict[str, object]) -> Int8Record | None:
         if message["event"] == "progress":
             total = message["total"]
@@ -87,26 +96,23 @@ class _Watch:
             )
             return None
         if message["event"] == "fault":
-            raise QuantizationError(
-                str(message["message"]), hint=str(message["hint"]) or _RETRY_HINT.format(name=self._name)
-            )
+            raise QuantizationError(str(message["message"]), hint=str(message["hint"]) or self._retry)
         return Int8Record.model_validate(message["record"])
 
     def _check_limits(self, deadline: float) -> None:
         if time.monotonic() > deadline:
             raise QuantizationError(
                 f"{self._name}: INT8 was not ready after {self._limits.time_limit_s:g} s (quantize.time_limit_s)",
-                hint="FP32 works; raise quantize.time_limit_s in configs/common/mecha.toml, "
-                f"then run `mecha models quantize {self._name}`",
+                hint=f"FP32 works; raise quantize.time_limit_s in configs/common/mecha.toml, then run {self._again}",
             )
         with contextlib.suppress(psutil.Error):
             used_mb = psutil.Process(self._child.pid).memory_info().rss / 2**20
             if used_mb > self._limits.memory_limit_mb:
                 raise QuantizationError(
-                    f"{self._name}: making INT8 used {used_mb:.0f} MB, the limit is {self._limits.memory_limit_mb} MB "
-                    "(quantize.memory_limit_mb)",
+                    f"{self._name}: {self._doing} used {used_mb:.0f} MB, "
+                    f"the limit is {self._limits.memory_limit_mb} MB (quantize.memory_limit_mb)",
                     hint="FP32 works; raise quantize.memory_limit_mb in configs/common/mecha.toml, "
-                    f"then run `mecha models quantize {self._name}`",
+                    f"then run {self._again}",
                 )
 
     def _died(self) -> Int8Record:
@@ -116,8 +122,8 @@ class _Watch:
         detail = f": {tail[-1]}" if tail else ""
         killed = "; signal 9 without a limit of ours is what a kernel out of memory does" if code == -9 else ""  # noqa: PLR2004
         raise QuantizationError(
-            f"{self._name}: the process that makes INT8 ended with {what}{detail}{killed}",
-            hint=_RETRY_HINT.format(name=self._name),
+            f"{self._name}: {self._doing} ended with {what}{detail}{killed}",
+            hint=self._retry,
         )
 
     def _read_lines(self, stream: IO[str]) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from mecha.errors import MechaError, QuantizationError
 from mecha.service.background import end_with_parent, give_way
 from mecha.service.build_report import write_report
+from mecha.service.candidate import adopted, require_int8, tried, worth_words
 from mecha.service.contest import contested
 from mecha.service.job import SCENES_SEED, BuildJob, DoneLine, FaultLine, ProgressLine
 from mecha.service.tuning import tune_build
@@ -73,7 +74,16 @@ class Escalation:
         self._tried: list[_Attempt] = []
 
     def run(self) -> Int8Record:
-        """Return the record of the best right build, or of the rejection of all."""
+        """Return the record of the best right build, or of the rejection of all; of the candidate where one is given.
+
+        Raises:
+            QuantizationError: INT8 could not be made, or the candidate is none.
+            MechaError: frames or FP32 cannot be used.
+        """
+        candidate = self._job.candidate
+        if candidate is not None:
+            require_int8(candidate)
+            return adopted(self._job, candidate, self._gate(candidate.file))
         record = self._escalated()
         beat = self._job.beat
         return record if beat is None else contested(self._job, record, beat, self._gate_frames)
@@ -111,8 +121,6 @@ class Escalation:
             )  # fmt: skip
 
     def _attempt(self, method: str, *, leave_worst_float: bool = False) -> GateRecord:
-        from mecha.gate.verdict import run_gate
-
         label = "static_int8 with the worst blocks float" if leave_worst_float else method
         target = self._job.out_dir / f"candidate-{len(self._tried)}.onnx"
         try:
@@ -124,27 +132,25 @@ class Escalation:
             gate = GateRecord(verdict="unloadable", reason=str(error))
             self._remember(label, target, None, gate)
             return gate
-        gate = run_gate(
+        gate = self._gate(target)
+        self._remember(label, target, built, gate)
+        return gate
+
+    def _gate(self, file: Path) -> GateRecord:
+        from mecha.gate.verdict import run_gate
+
+        return run_gate(
             self._job.fp32,
-            target,
+            file,
             self._job.spec,
             self._gate_frames,
             threads=self._job.threads,
             max_accuracy_drop=self._job.quantize.max_accuracy_drop,
             progress=_progress,
         )
-        self._remember(label, target, built, gate)
-        return gate
 
     def _remember(self, label: str, file: Path, built: "Built | None", gate: GateRecord) -> None:
-        tried = TriedRecord(
-            method=label,
-            verdict=gate.verdict,
-            reason=gate.reason,
-            speedup=gate.speedup,
-            agreement=gate.agreement.agreement if gate.agreement else None,
-        )
-        self._tried.append(_Attempt(tried, file, built, gate))
+        self._tried.append(_Attempt(tried(label, gate), file, built, gate))
 
     def _build(self, method: str, target: Path, *, leave_worst_float: bool) -> "Built":
         from mecha.quantize.dynamic import build_dynamic
@@ -213,8 +219,7 @@ def _sentence(first: TriedRecord, won: TriedRecord) -> str:
     worth = f"{won.speedup:.1f}x" if won.speedup else "speed unknown"
     agreement = f", agreement {won.agreement:.2f}" if won.agreement is not None else ""
     if won.method == first.method:
-        slow = "" if won.verdict == "faster" else '; slower than FP32 here, so "auto" runs FP32'
-        return f"built {won.method}: {worth} FP32 on this CPU{agreement}{slow}"
+        return f"built {won.method}: {worth_words(won)}"
     was = f"{first.speedup:.1f}x FP32 on this CPU" if first.speedup else first.verdict
     return f"{first.method} is {was}; built {won.method} instead: {worth}{agreement}"
 
@@ -238,6 +243,8 @@ def main(job_file: str) -> int:
         )
         return QuantizationError.exit_code
     _say(DoneLine(record=record))
+    if job.candidate is not None and record.state != "built":
+        return 0
     # What does not fit on the disk costs the report, and never the build.
     with contextlib.suppress(MechaError):
         escalation.write_report(record)

@@ -17,6 +17,18 @@ class Rival(Frozen):
     verdict: str
 
 
+class Candidate(Frozen):
+    """An INT8 file that was made elsewhere: measured in the place of builds.
+
+    Attributes:
+        file: where it is for the child.
+        name: what the user calls it, for messages.
+    """
+
+    file: Path
+    name: str
+
+
 class BuildJob(Frozen):
     """Everything the child needs; written to a file, because a command line is no place for it.
 
@@ -27,6 +39,7 @@ class BuildJob(Frozen):
         threads: threads of the sessions that the gate measures.
         tuned: how precisions are known to run fastest on this device, by name; the others are tuned after the build.
             None where nothing is to be tuned.
+        candidate: given instead of built; None where INT8 is to be made.
         beat: the build counts only where it agrees better with FP32 than this one.
     """
 
@@ -40,6 +53,7 @@ class BuildJob(Frozen):
     samples: int
     threads: int
     tuned: dict[str, TunedSession] | None = None
+    candidate: Candidate | None = None
     beat: Rival | None = None
 
 

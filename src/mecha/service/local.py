@@ -42,21 +42,24 @@ def take(
         try:
             needed = int(file.stat().st_size * (1 + extra_share))
             require_space(partial.parent, needed, what=str(file))
-            digest = _copied(file, partial, check_start)
+            check_start(_start_of(file))
+            digest = copied(file, partial)
             check_whole(partial, digest)
             return cache.find(digest) or cache.adopt(partial, digest), digest
         finally:
             partial.unlink(missing_ok=True)
 
 
-def _copied(file: Path, target: Path, check_start: Callable[[bytes], None]) -> str:
-    """Copy a file and return the sha256 of what was copied: it may be written to meanwhile."""
+def copied(file: Path, target: Path) -> str:
+    """Copy a file and return the sha256 of what was copied: the file may be written to meanwhile.
+
+    Raises:
+        DiskError: it cannot be read, or the copy not be written.
+    """
     state = sha256()
     place, doing = file, "read"
     try:
         with file.open("rb") as source:
-            check_start(source.read(_START_BYTES))
-            source.seek(0)
             place, doing = target, "write"
             with target.open("wb") as copy:
                 while chunk := source.read(_CHUNK_BYTES):
@@ -65,3 +68,11 @@ def _copied(file: Path, target: Path, check_start: Callable[[bytes], None]) -> s
     except OSError as error:
         raise disk_error(error, place, doing) from error
     return state.hexdigest()
+
+
+def _start_of(file: Path) -> bytes:
+    try:
+        with file.open("rb") as source:
+            return source.read(_START_BYTES)
+    except OSError as error:
+        raise disk_error(error, file, "read") from error

@@ -9,7 +9,7 @@ from mecha.catalog.schema import ModelCatalogEntry
 from mecha.progress import Progress, silent
 from mecha.project import Project, cache_dir
 from mecha.service.fetch import Fetcher
-from mecha.service.report import ModelRow, PullPlan, PullReport
+from mecha.service.report import AdoptionReport, ModelRow, PullPlan, PullReport
 from mecha.service.request import PullOptions, wanted_file, wanted_int8
 from mecha.store.blobs import BlobCache, packaged_models
 from mecha.store.lockfile import LockFile
@@ -83,6 +83,17 @@ class ModelService:
         entry = self._entry_of(published)
         chosen = method or entry.quantize.method
         return self._pull(entry, PullOptions(method=chosen, int8_only=True), progress)
+
+    def adopt(self, name: str, file: Path, progress: Progress = silent) -> AdoptionReport:
+        """Measure an INT8 file made elsewhere against the published FP32, and publish it beside it if it is right.
+
+        Raises:
+            MechaError: as `Adoption.run`.
+        """
+        from mecha.service.adoption import Adoption
+
+        place, entry = self._place(name), self._entry_of(self.store.require(name))
+        return Adoption(place, entry, self._fetcher(PullOptions(), place.cache), progress).run(file)
 
     def recalibrate(
         self, name: str, frames: Path, *, seen_by: str, progress: Progress = silent

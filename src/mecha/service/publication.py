@@ -15,6 +15,9 @@ from mecha.store.manifest import Int8Record, Manifest, OriginRecord
 from mecha.store.models import INT8_FILE, LABELS_FILE, MODEL_FILE, SPEC_FILE, ModelStore, PublishedModel
 from mecha.store.spec import Int8Summary, ModelSpec, serialised
 
+RECORD_FILE = "record.json"
+"""Beside each build in the cache: what the manifest says of it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Place:

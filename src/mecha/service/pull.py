@@ -4,15 +4,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from mecha.catalog.schema import ModelCatalogEntry, QuantizeConfig
-from mecha.errors import DiskError, MechaError
+from mecha.errors import DiskError, MechaError, QuantizationError
 from mecha.progress import Progress
 from mecha.quantize.key import build_key
+from mecha.service.adoption import Adoption, is_adopted, still_holds
 from mecha.service.build import run_build
 from mecha.service.build_report import REPORT_FILES
 from mecha.service.calibration import Calibration, known_calibration, resolve_calibration
 from mecha.service.fetch import Fetched, Fetcher, Wanted
 from mecha.service.job import BuildJob
-from mecha.service.publication import Place, publish
+from mecha.service.publication import RECORD_FILE, Place, publish
 from mecha.service.report import PullReport
 from mecha.service.request import PullOptions, wanted_file, wanted_int8
 from mecha.service.tuning import TUNED_FILE, holding
@@ -21,7 +22,6 @@ from mecha.store.manifest import Int8Record, OriginRecord
 from mecha.store.models import INT8_FILE, MODEL_FILE, PublishedModel
 from mecha.store.spec import ModelSpec, serialised
 
-_RECORD_FILE = "record.json"
 _MODEL_LOCK_TIMEOUT_S = 24 * 3600.0
 _INT8_ALREADY = Int8Record(
     state="published",
@@ -75,6 +75,8 @@ class Pull:
 
     def _is_wanted_int8(self, published: PublishedModel) -> bool:
         quantize, int8 = self._quantize, published.manifest.int8
+        if self._keeps_adopted(published):
+            return still_holds(published)
         if quantize is None or published.quantized:
             return True
         if int8.state not in ("built", "rejected"):
@@ -99,6 +101,13 @@ class Pull:
             return self._publish(fetched, spec, _INT8_ALREADY)
         published = self._place.store.published(spec.name)
         before = published.manifest.files[MODEL_FILE].sha256 if published else None
+        if published is not None and self._keeps_adopted(published):
+            try:
+                adopted = self._adopted(published, fetched, spec)
+            except QuantizationError as error:
+                return replace(self._report(published, changed=False), int8_fault=str(error), hint=error.hint)
+            if adopted is not None:
+                return self._publish(fetched, spec, adopted)
         quantize = self._quantize
         if quantize is None:
             return self._publish(fetched, spec, Int8Record(state="disabled", message="INT8 is not enabled"))
@@ -118,6 +127,21 @@ class Pull:
                 report = self._report(published, changed=False)
             return replace(report, int8_fault=str(error), hint=error.hint)
         return self._publish(fetched, spec, record)
+
+    def _keeps_adopted(self, published: PublishedModel) -> bool:
+        """Tell whether the INT8 of a model was made elsewhere, and nobody asks for another one."""
+        options = self._options
+        asked = options.force or options.int8_only or options.method is not None or not options.quantize
+        return is_adopted(published) and not asked
+
+    def _adopted(self, published: PublishedModel, fetched: Fetched, spec: ModelSpec) -> Int8Record | None:
+        """Return the record of the INT8 that was adopted, None where it does not count any more and none is wanted."""
+        adoption = Adoption(self._place, self._entry, self._fetcher, self._progress)
+        record = adoption.standing(published, fetched.path, fetched.locked.sha256, spec)
+        if record is None or record.state == "built" or self._quantize is None:
+            return record
+        built = self._int8(fetched, spec, self._quantize)
+        return built.model_copy(update={"message": f"{record.message}; {built.message}"})
 
     def _fetch(self) -> Fetched:
         from mecha.service.inspection import onnx_check
@@ -152,7 +176,7 @@ class Pull:
             kept = None if self._options.force or self._options.int8_only else cache.find_build(key)
             if kept is None:
                 kept = self._build(fetched, spec, quantize, calibration, key)
-        return Int8Record.model_validate_json((kept / _RECORD_FILE).read_bytes())
+        return Int8Record.model_validate_json((kept / RECORD_FILE).read_bytes())
 
     def _build(
         self, fetched: Fetched, spec: ModelSpec, quantize: QuantizeConfig, calibration: Calibration, key: str
@@ -176,7 +200,7 @@ class Pull:
             for leftover in folder.iterdir():
                 if leftover.name not in (INT8_FILE, TUNED_FILE, *REPORT_FILES):
                     leftover.unlink()
-            (folder / _RECORD_FILE).write_bytes(serialised(record))
+            (folder / RECORD_FILE).write_bytes(serialised(record))
             return self._place.cache.adopt_build(folder, key)
 
     def _publish(self, fetched: Fetched, spec: ModelSpec, record: Int8Record) -> PullReport:

@@ -33,6 +33,26 @@ class PullReport:
 
 
 @dataclass(frozen=True, slots=True)
+class AdoptionReport:
+    """What became of an INT8 file that was made elsewhere.
+
+    Attributes:
+        path: folder of the model; file: the file that was given.
+        adopted: it is right and published; otherwise nothing was changed.
+        message: one line that says what was measured.
+    """
+
+    name: str
+    path: str
+    file: str
+    adopted: bool
+    verdict: str | None
+    speedup: float | None
+    agreement: float | None
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class PullPlan:
     """What a pull would do (`--dry-run`); repo and revision are empty for a file of this device."""
 
