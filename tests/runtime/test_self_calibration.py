@@ -133,24 +133,6 @@ BEGINS = (
 BUILDS = "Self-calibration: 16 frames kept, building INT8 in the background"
 
 
-def test_int8_that_agrees_better_takes_the_place_of_what_was_built_on_scenes(
-    root: Path, poor: Path, seen: list[NDArray[np.uint8]], cool: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    model = publish_provisional(root, poor)
-
-    with calibrating(root, model, seen, cool):
-        line = wait_for(says(caplog, "Self-calibration: INT8 of arena-n is "), timeout_s=120)
-
-    published = ModelStore(root / "models").require(NAME)
-    assert line == f"Self-calibration: INT8 of arena-n is replaced: {published.manifest.int8.message}"
-    assert lines(caplog) == [BEGINS, BUILDS, line]
-    assert published.manifest.int8.calibration is not None
-    assert not published.manifest.int8.calibration.provisional
-    assert published.manifest.int8.calibration.description == "12 photos of what object-detector saw"
-    assert ModelStore(root / "models").verify(NAME) == ()
-    assert [path.name for path in frames_folder().iterdir() if path.is_dir()] == []
-
-
 def test_int8_that_does_not_agree_better_changes_nothing_and_is_not_tried_again_for_a_day(
     root: Path, seen: list[NDArray[np.uint8]], cool: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -159,7 +141,7 @@ def test_int8_that_does_not_agree_better_changes_nothing_and_is_not_tried_again_
     before = bytes_of(model)
 
     with calibrating(root, model, seen, cool):
-        line = wait_for(says(caplog, "Self-calibration: INT8 of arena-n is kept: "), timeout_s=120)
+        line = wait_for(says(caplog, "Self-calibration: INT8 of arena-n is kept: "), timeout_s=240)
     with calibrating(root, model, seen, cool):  # the next start
         again = wait_for(says(caplog, "Self-calibration: tried at "))
 

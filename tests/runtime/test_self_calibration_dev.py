@@ -106,7 +106,7 @@ def test_the_new_int8_runs_between_two_frames_and_none_is_lost(root: Path, tmp_p
         member = place.join(place.live_endpoint() or "")
         member.subscribe(DETECTIONS, lambda sample: run.results.append(DetectionsMessage.decode(sample)))
         try:
-            wait_for(run.swapped, timeout_s=180, what=f"a swap after {run.lines}")
+            wait_for(run.swapped, timeout_s=240, what=f"a swap after {run.lines}")
             known = len(run.results)
             wait_for(lambda: len(run.results) > known + 5)
         finally:
