@@ -241,7 +241,7 @@ def test_a_model_that_is_not_int8_is_refused(bench: Bench) -> None:
     assert (done.returncode, done.stderr) == (
         8,
         "error: blobs.onnx: holds no quantized node; expected an INT8 file\n"
-        "  next: `mecha models quantize NAME` makes INT8 from the FP32 of a model.\n",
+        "  next: `mecha models add blobs.onnx --name NAME` adds a model that is not INT8.\n",
     )
 
 
@@ -268,7 +268,7 @@ def test_a_model_without_fp32_takes_no_int8(bench: Bench, right: bytes) -> None:
     assert (done.returncode, done.stderr) == (
         3,
         "error: blobs: model.onnx is INT8 already; there is no FP32 to measure int8.onnx against\n"
-        "  next: Give it an entry of its own in model_catalog.toml.\n",
+        "  next: `mecha models add int8.onnx --name NAME` adds it as a model of its own.\n",
     )
 
 

@@ -58,7 +58,7 @@ def pull(
         return
     with shown_progress(as_json=as_json) as progress:
         report = service.pull(name, options, progress)
-    _show_pull(report, as_json=as_json)
+    show_pull(report, as_json=as_json)
 
 
 def _show_plan(plan: dict[str, Any], *, as_json: bool) -> None:
@@ -71,7 +71,8 @@ def _show_plan(plan: dict[str, Any], *, as_json: bool) -> None:
     typer.echo(f"  would make INT8 by {plan['method']}" if plan["method"] else "  would make no INT8")
 
 
-def _show_pull(report: "PullReport", *, as_json: bool) -> None:
+def show_pull(report: "PullReport", *, as_json: bool) -> None:
+    """Show what a pull did."""
     if as_json:
         keys = ("name", "path", "method", "verdict", "provisional", "speedup", "agreement", "downloaded_bytes")
         fields = asdict(report)
@@ -164,7 +165,7 @@ def quantize(name: Name, method: Method = None, as_json: AsJson = False) -> None
         report = model_service().quantize(name, method=parse_method(method) if method else None, progress=progress)
     if report.int8_fault is not None:
         raise QuantizationError(report.int8_fault, hint=report.hint)
-    _show_pull(report, as_json=as_json)
+    show_pull(report, as_json=as_json)
     if report.method is None:
         raise typer.Exit(QuantizationError.exit_code)
 

@@ -59,7 +59,7 @@ class Adoption:
             if published.quantized:
                 raise UnsupportedModelError(
                     f"{name}: model.onnx is INT8 already; there is no FP32 to measure {file} against",
-                    hint="Give it an entry of its own in model_catalog.toml.",
+                    hint=f"`mecha models add {file} --name NAME` adds it as a model of its own.",
                 )
             fp32 = published.manifest.files[MODEL_FILE].sha256
             record = self._measured(published.fp32_path, fp32, published.spec, file, str(file))

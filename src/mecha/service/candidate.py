@@ -23,7 +23,7 @@ def require_int8(candidate: Candidate) -> None:
     if not quantized:
         raise QuantizationError(
             f"{candidate.name}: holds no quantized node; expected an INT8 file",
-            hint="`mecha models quantize NAME` makes INT8 from the FP32 of a model.",
+            hint=f"`mecha models add {candidate.name} --name NAME` adds a model that is not INT8.",
         )
 
 

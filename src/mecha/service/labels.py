@@ -37,11 +37,17 @@ def class_names(
 def _named(entry: ModelCatalogEntry, fetch: Callable[[str], Path]) -> tuple[tuple[str, ...] | None, str]:
     if entry.label_file is not None:
         where = f"label file {entry.label_file}"
-        return _read(fetch(entry.label_file), f"{entry.name}: {where}"), where
+        return names_in(fetch(entry.label_file), f"{entry.name}: {where}"), where
     return entry.label_names, 'labels = "coco"' if entry.labels == "coco" else "labels"
 
 
-def _read(path: Path, where: str) -> tuple[str, ...]:
+def names_in(path: Path, where: str) -> tuple[str, ...]:
+    """Return the names of a text file, one a line; `where` names it in messages.
+
+    Raises:
+        NotFoundError: there is no such file.
+        ConfigError: it is no text, too large for one, or empty.
+    """
     if not path.is_file():
         raise NotFoundError(f"{where}: {path} is no file; expected a text file of one class name a line")
     size = path.stat().st_size

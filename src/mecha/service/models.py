@@ -18,6 +18,7 @@ from mecha.store.models import INT8_FILE, MODEL_FILE, BrokenModel, Fault, ModelS
 
 if TYPE_CHECKING:
     from mecha.hub.source import Source
+    from mecha.service.addition import Addition
     from mecha.service.publication import Place
     from mecha.service.recalibration import RecalibrationReport
 
@@ -83,6 +84,22 @@ class ModelService:
         entry = self._entry_of(published)
         chosen = method or entry.quantize.method
         return self._pull(entry, PullOptions(method=chosen, int8_only=True), progress)
+
+    def add(self, addition: "Addition", *, folder: Path, progress: Progress = silent) -> PullReport:
+        """Add a model to the project's catalog and pull it; nothing is changed when it cannot be pulled.
+
+        Args:
+            folder: relative paths start there.
+
+        Raises:
+            MechaError: as `new_entry` and `add` of service/addition.py.
+        """
+        from mecha.service.addition import add, new_entry
+
+        entry = new_entry(addition, folder, self.project.catalog_file.parent)
+        place = self._place(entry.name)
+        fetcher = self._fetcher(PullOptions(), place.cache)
+        return add(entry, self.project, place, self._lock_file, fetcher, progress)
 
     def adopt(self, name: str, file: Path, progress: Progress = silent) -> AdoptionReport:
         """Measure an INT8 file made elsewhere against the published FP32, and publish it beside it if it is right.

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mecha.catalog.schema import ModelCatalogEntry, QuantizeConfig
-from mecha.errors import DiskError, MechaError, QuantizationError
+from mecha.errors import DiskError, MechaError
 from mecha.progress import Progress
 from mecha.quantize.key import build_key
 from mecha.service.adoption import Adoption, is_adopted, still_holds
@@ -101,13 +101,9 @@ class Pull:
             return self._publish(fetched, spec, _INT8_ALREADY)
         published = self._place.store.published(spec.name)
         before = published.manifest.files[MODEL_FILE].sha256 if published else None
-        if published is not None and self._keeps_adopted(published):
-            try:
-                adopted = self._adopted(published, fetched, spec)
-            except QuantizationError as error:
-                return replace(self._report(published, changed=False), int8_fault=str(error), hint=error.hint)
-            if adopted is not None:
-                return self._publish(fetched, spec, adopted)
+        standing = self._stand(published, fetched, spec)
+        if standing is not None:
+            return standing
         quantize = self._quantize
         if quantize is None:
             return self._publish(fetched, spec, Int8Record(state="disabled", message="INT8 is not enabled"))
@@ -134,14 +130,27 @@ class Pull:
         asked = options.force or options.int8_only or options.method is not None or not options.quantize
         return is_adopted(published) and not asked
 
-    def _adopted(self, published: PublishedModel, fetched: Fetched, spec: ModelSpec) -> Int8Record | None:
-        """Return the record of the INT8 that was adopted, None where it does not count any more and none is wanted."""
+    def _stand(self, published: PublishedModel | None, fetched: Fetched, spec: ModelSpec) -> PullReport | None:
+        """Publish the INT8 that was adopted again, or what takes its place where it is not right any more.
+
+        Returns:
+            None where there is none for this FP32.
+        """
+        if published is None or not self._keeps_adopted(published):
+            return None
         adoption = Adoption(self._place, self._entry, self._fetcher, self._progress)
-        record = adoption.standing(published, fetched.path, fetched.locked.sha256, spec)
-        if record is None or record.state == "built" or self._quantize is None:
-            return record
-        built = self._int8(fetched, spec, self._quantize)
-        return built.model_copy(update={"message": f"{record.message}; {built.message}"})
+        try:
+            record = adoption.standing(published, fetched.path, fetched.locked.sha256, spec)
+            if record is None:
+                return None
+            if record.state != "built" and self._quantize is not None:
+                built = self._int8(fetched, spec, self._quantize)
+                record = built.model_copy(update={"message": f"{record.message}; {built.message}"})
+        except DiskError:
+            raise
+        except MechaError as error:
+            return replace(self._report(published, changed=False), int8_fault=str(error), hint=error.hint)
+        return self._publish(fetched, spec, record)
 
     def _fetch(self) -> Fetched:
         from mecha.service.inspection import onnx_check

@@ -4,6 +4,7 @@ The file is committed with the project. A pull takes from it what a moving name 
 written.
 """
 
+from collections.abc import Collection
 from pathlib import Path
 
 import tomli
@@ -11,7 +12,7 @@ import tomlkit
 from pydantic import Field, ValidationError
 
 from mecha.errors import ConfigError
-from mecha.store.atomic import write_file
+from mecha.store.atomic import discard, write_file
 from mecha.store.locks import exclusive
 from mecha.store.spec import Frozen
 
@@ -92,6 +93,21 @@ class LockFile:
             return
         with exclusive(self._guard, timeout_s=_GUARD_TIMEOUT_S):
             self._write({entry.identity: entry for entry in self.entries()} | {item.identity: item})
+
+    def drop(self, identities: Collection[tuple[str, str, str, str]]) -> None:
+        """Remove entries; a file that holds no other goes.
+
+        Raises:
+            ConfigError, DiskError, BusyError: as `put`.
+        """
+        if not identities:
+            return
+        with exclusive(self._guard, timeout_s=_GUARD_TIMEOUT_S):
+            kept = {entry.identity: entry for entry in self.entries() if entry.identity not in identities}
+            if kept:
+                self._write(kept)
+            else:
+                discard(self._path)
 
     def _write(self, kept: dict[tuple[str, str, str, str], LockedFile]) -> None:
         document = tomlkit.document()
