@@ -111,7 +111,8 @@ class CalibrationConfig(Frozen):
         if self.repo is not None and not self.files:
             raise _fault("got repo without files; expected files = [...], the photos in the repo")
         for key in ("files", "repo_type"):
-            if self.repo is None and key in self.model_fields_set:
+            # What a build is told of it says every key, those that have their default too.
+            if self.repo is None and getattr(self, key) != type(self).model_fields[key].default:
                 raise _fault(f"got {key} with {named[0]}; expected it with repo only")
         return self
 

@@ -90,8 +90,11 @@ def show_pull(report: "PullReport", *, as_json: bool) -> None:
         if report.hint:
             typer.echo(f"  next: {report.hint}", err=True)
         return
-    if report.message:
-        typer.echo(f"  {report.message}")
+    for sentence in filter(None, (report.message, report.notice)):
+        typer.echo(f"  {sentence}")
+    if report.change is not None:
+        before, after = report.change
+        typer.echo(f"  agreement with FP32 on frames that were kept apart: {before:.3f} before, {after:.3f} now")
     if report.provisional:
         typer.echo("  provisional: calibrated on built-in scenes; name photos in the catalog to calibrate on them")
 
@@ -155,14 +158,12 @@ def remove(
     typer.echo(f"{name}: removed")
 
 
-@app.command()
-def quantize(name: Name, method: Method = None, as_json: AsJson = False) -> None:
-    """Make INT8 again from the FP32 that is here, measure it, and publish it if it is right."""
-    from mecha.cli.progress import shown_progress
-    from mecha.service.request import parse_method
+def show_rebuilt(report: "PullReport", *, as_json: bool) -> None:
+    """Show what building INT8 again came to; exit code 8 where none was published.
 
-    with shown_progress(as_json=as_json) as progress:
-        report = model_service().quantize(name, method=parse_method(method) if method else None, progress=progress)
+    Raises:
+        QuantizationError: it could not be made, or is not right.
+    """
     if report.int8_fault is not None:
         raise QuantizationError(report.int8_fault, hint=report.hint)
     show_pull(report, as_json=as_json)
@@ -228,4 +229,5 @@ def evaluate(
 
 # Their commands register themselves; they take options and words from above, so they come last.
 import mecha.cli.adoption  # noqa: E402
+import mecha.cli.calibration  # noqa: E402
 import mecha.cli.report  # noqa: E402, F401

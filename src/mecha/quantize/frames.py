@@ -31,7 +31,7 @@ __all__ = [
 Frame = NDArray[np.uint8]
 
 GATE_FRAMES = 16
-# Of so many photos, or frames of a video, the gate gets MOST_GATE_FRAMES: it sees more, and calibration has enough left.
+# Of so many photos, or frames of a video, the gate gets MOST_GATE_FRAMES: calibration has enough left.
 _PLENTY = 64
 # So many are needed before some of them are kept from calibration for the gate.
 _FEWEST_TO_HOLD_OUT = 8

@@ -14,7 +14,7 @@ from mecha.errors import MechaError, QuantizationError
 from mecha.service.background import end_with_parent, give_way
 from mecha.service.build_report import write_report
 from mecha.service.candidate import adopted, require_int8, tried, worth_words
-from mecha.service.contest import contested
+from mecha.service.contest import compared, contested
 from mecha.service.job import SCENES_SEED, BuildJob, DoneLine, FaultLine, ProgressLine
 from mecha.service.tuning import tune_build
 from mecha.store.manifest import (
@@ -86,7 +86,10 @@ class Escalation:
             return adopted(self._job, candidate, self._gate(candidate.file))
         record = self._escalated()
         beat = self._job.beat
-        return record if beat is None else contested(self._job, record, beat, self._gate_frames)
+        if beat is not None:
+            return contested(self._job, record, beat, self._gate_frames)
+        before = self._job.before
+        return record if before is None else compared(self._job, record, before, self._gate_frames)
 
     def _escalated(self) -> Int8Record:
         quantize = self._job.quantize
@@ -114,7 +117,8 @@ class Escalation:
         if record.state == "built":
             int8 = job.out_dir / INT8_FILE
             # A page with pictures lives on and is shown around; what a camera saw is nobody else's business.
-            frames = self._gate_frames if job.beat is None else _frames(job.model_copy(update={"calibration": ()}))[1]
+            shown = job.beat is None and not job.private
+            frames = self._gate_frames if shown else _frames(job.model_copy(update={"calibration": ()}))[1]
             write_report(
                 job.out_dir, job.fp32, int8, frames, job.spec, record,
                 threads=job.threads, progress=_progress,

@@ -1,6 +1,6 @@
 """What INT8 is calibrated on: what an entry names, or nothing, which means the built-in scenes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,11 +10,14 @@ from mecha.errors import ConfigError, NotFoundError, QuantizationError
 from mecha.progress import Progress
 from mecha.service.fetch import Fetcher, Wanted
 from mecha.service.job import SCENES_SEED
+from mecha.store.manifest import ChosenCalibration
 
 if TYPE_CHECKING:
     from mecha.quantize.listing import Listing
 
 DEFAULT_SAMPLES = 32
+# In the project: frames gathered for a model, in a folder of its name.
+GATHERED_FOLDER = "calibration"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +99,44 @@ def calibration_on_disk(config: CalibrationConfig, root: Path) -> Calibration:
     """
     paths, origin = _named(config, root)
     return Calibration(paths, origin, config.samples, f"files {config.samples} {_state_of(paths)}")
+
+
+def chosen_calibration(chosen: ChosenCalibration, root: Path, *, staged: Path | None = None) -> Calibration:
+    """Return the calibration that a user chose.
+
+    Args:
+        root: the project's folder.
+        staged: where the frames of its source lie now.
+
+    Raises:
+        MechaError: as `calibration_on_disk`.
+    """
+    if staged is not None:
+        found = calibration_on_disk(CalibrationConfig(path=str(staged), samples=chosen.samples), root)
+        return replace(found, origin=f"{chosen.source}/")
+    found = calibration_on_disk(chosen_config(chosen.source, chosen.samples), root)
+    # A folder of the project is told by its whole path: `calibration/yolov8n` says more than `yolov8n`.
+    return replace(found, origin=f"{chosen.source}/") if (root / chosen.source).is_dir() else found
+
+
+def is_gathered(chosen: ChosenCalibration) -> bool:
+    """Tell whether a calibration is made of frames that mecha gathered on this device."""
+    return Path(chosen.source).parts[0] == GATHERED_FOLDER
+
+
+def chosen_config(source: str, samples: int) -> CalibrationConfig:
+    """Return what a path means by its ending: a dataset file, a list, or photos and videos."""
+    suffix = Path(source).suffix.lower()
+    key = "data" if suffix in (".yaml", ".yml") else "list" if suffix == ".txt" else "path"
+    return CalibrationConfig.model_validate({key: source, "samples": samples})
+
+
+def chosen_digest(chosen: ChosenCalibration, root: Path) -> str:
+    """Return the digest of the calibration that a user chose; what it was, where the frames are gone since."""
+    try:
+        return chosen_calibration(chosen, root).digest
+    except (ConfigError, NotFoundError, QuantizationError):
+        return chosen.digest
 
 
 def _named(config: CalibrationConfig, root: Path) -> tuple[tuple[Path, ...], str]:

@@ -1,10 +1,11 @@
 """Whether a new build may take the place of the one that is published."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mecha.service.job import SCENES_SEED, BuildJob, Rival
-from mecha.store.manifest import Int8Record
+from mecha.store.manifest import ChangeRecord, Int8Record
 from mecha.store.models import INT8_FILE
 
 if TYPE_CHECKING:
@@ -52,6 +53,24 @@ def contested(job: BuildJob, record: Int8Record, beat: Rival, frames: "FrameSet"
         there = f"{new_there.agreement:.3f} against {old_there.agreement:.3f} on built-in scenes"
         return _kept(record, f"{figures}, but {there}")
     return record.model_copy(update={"message": f"{record.message}; on what the device saw: {figures}"})
+
+
+def compared(job: BuildJob, record: Int8Record, before: Path, frames: "FrameSet") -> Int8Record:
+    """Return the record of a build with what it changes: how far it and the file `before` agree with FP32.
+
+    Args:
+        frames: of the gate.
+
+    Raises:
+        MechaError: the FP32 file cannot be run.
+    """
+    if record.state != "built":
+        return record
+    from mecha.gate.contest import contest
+
+    old, new = contest(job.fp32, [before, job.out_dir / INT8_FILE], job.spec, frames, threads=job.threads)
+    change = ChangeRecord(frames=len(frames), before=round(old.agreement, 4), after=round(new.agreement, 4))
+    return record.model_copy(update={"change": change})
 
 
 def _kept(record: Int8Record, why: str) -> Int8Record:

@@ -36,9 +36,11 @@ class BuildJob(Frozen):
         key: digest of all that the build depends on.
         calibration: photos, folders of photos or a video; built-in scenes are used when there are none.
         calibration_origin: where they came from, in words.
+        private: they are what a camera of this device saw: no report shows them.
         threads: threads of the sessions that the gate measures.
         tuned: how precisions are known to run fastest on this device, by name; the others are tuned after the build.
             None where nothing is to be tuned.
+        before: the INT8 file whose place the build is to take; the two are compared.
         candidate: given instead of built; None where INT8 is to be made.
         beat: the build counts only where it agrees better with FP32 than this one.
     """
@@ -50,9 +52,11 @@ class BuildJob(Frozen):
     key: str
     calibration: tuple[Path, ...] = ()
     calibration_origin: str = ""
+    private: bool = False
     samples: int
     threads: int
     tuned: dict[str, TunedSession] | None = None
+    before: Path | None = None
     candidate: Candidate | None = None
     beat: Rival | None = None
 

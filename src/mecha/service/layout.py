@@ -6,7 +6,8 @@ from pathlib import Path
 from mecha.errors import DiskError, UsageError
 from mecha.project import bundled_dir
 
-_GITIGNORE = "models/\n__pycache__/\n"
+# calibration/ holds what the cameras of one device saw, people perhaps, and belongs to that device.
+_GITIGNORE = "models/\ncalibration/\n__pycache__/\n"
 _CATALOG = """# The models of this project. Entries here win over those that ship with mecha.
 # `mecha models list` shows all.
 # An entry looks like this; docs/catalog.md explains every key.

@@ -2,22 +2,26 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from mecha.catalog.catalog import load_catalog
 from mecha.catalog.schema import ModelCatalogEntry
+from mecha.errors import UsageError
 from mecha.progress import Progress, silent
 from mecha.project import Project, cache_dir
 from mecha.service.fetch import Fetcher
 from mecha.service.report import AdoptionReport, ModelRow, PullPlan, PullReport
 from mecha.service.request import PullOptions, wanted_file, wanted_int8
+from mecha.service.rows import model_row
 from mecha.store.blobs import BlobCache, packaged_models
 from mecha.store.lockfile import LockFile
 from mecha.store.locks import exclusive
-from mecha.store.models import INT8_FILE, MODEL_FILE, BrokenModel, Fault, ModelStore, PublishedModel
+from mecha.store.manifest import ChosenCalibration
+from mecha.store.models import BrokenModel, Fault, ModelStore, PublishedModel
 
 if TYPE_CHECKING:
     from mecha.hub.source import Source
+    from mecha.quantize.gathering import Live
     from mecha.service.addition import Addition
     from mecha.service.publication import Place
     from mecha.service.recalibration import RecalibrationReport
@@ -74,16 +78,72 @@ class ModelService:
             method=quantize.method if quantize else None,
         )
 
-    def quantize(self, name: str, *, method: str | None = None, progress: Progress = silent) -> PullReport:
-        """Build INT8 again from the published FP32, with nothing downloaded.
+    def quantize(
+        self,
+        name: str,
+        *,
+        method: str | None = None,
+        calibration: Path | Literal["catalog"] | None = None,
+        samples: int | None = None,
+        progress: Progress = silent,
+    ) -> PullReport:
+        """Build INT8 again from the published FP32, with nothing downloaded. It is published only where it is right.
+
+        Args:
+            calibration: what it is calibrated on from now on, see `chosen_source`; "catalog" for what the catalog
+                names; None for what was chosen before.
+            samples: frames to take of it.
 
         Raises:
-            NotFoundError: the model is not pulled.
+            NotFoundError: the model is not pulled, or the calibration is not there.
+            UsageError: samples of nothing.
+            MechaError: as `chosen_source`.
         """
+        from mecha.service.chosen import chosen_source
+
         published = self.store.require(name)
-        entry = self._entry_of(published)
-        chosen = method or entry.quantize.method
-        return self._pull(entry, PullOptions(method=chosen, int8_only=True), progress)
+        if isinstance(calibration, Path):
+            entry = self._entry_of(published)
+            return self._rebuilt(name, method, chosen_source(calibration, samples, entry, self.project), progress)
+        if samples is not None:
+            raise UsageError(f"--samples: got {samples}; expected --calibration with it, the photos to take them of")
+        return self._rebuilt(name, method, calibration, progress)
+
+    def calibrate(
+        self, name: str, source: "Live | Path", *, frames: int = 64, progress: Progress = silent
+    ) -> PullReport:
+        """Gather frames, keep them in `calibration/<name>/` of the project, and build INT8 from them.
+
+        Nothing is changed, frames included, unless the build is right.
+
+        Args:
+            source: a camera, or what `chosen_source` takes.
+            frames: at most so many.
+
+        Raises:
+            NotFoundError: the model is not pulled, or the source is not there.
+            MechaError: as `gathered`.
+        """
+        from mecha.service.chosen import gathered
+
+        self.store.require(name)
+        with gathered(source, name, frames, self.project, progress) as found:
+            return self._rebuilt(name, None, found.chosen, progress, staged=found.folder)
+
+    def _rebuilt(
+        self,
+        name: str,
+        method: str | None,
+        calibration: ChosenCalibration | Literal["catalog"] | None,
+        progress: Progress,
+        *,
+        staged: Path | None = None,
+    ) -> PullReport:
+        entry = self._entry_of(self.store.require(name))
+        options = PullOptions(
+            method=method or entry.quantize.method, int8_only=True, calibration=calibration, staged=staged
+        )
+        return self._pull(entry, options, progress)
 
     def add(self, addition: "Addition", *, folder: Path, progress: Progress = silent) -> PullReport:
         """Add a model to the project's catalog and pull it; nothing is changed when it cannot be pulled.
@@ -138,7 +198,9 @@ class ModelService:
         found: dict[str, PublishedModel | BrokenModel] = {model.name: model for model in self.store.all()}
         entries = {entry.name: entry for entry in catalog.entries}
         return tuple(
-            _row(name, entries.get(name), found.get(name), catalog.layer_of(name) if name in entries else "unlisted")
+            model_row(
+                name, entries.get(name), found.get(name), catalog.layer_of(name) if name in entries else "unlisted"
+            )
             for name in sorted(entries.keys() | found.keys())
         )
 
@@ -315,28 +377,3 @@ def _is_tuned_here(published: PublishedModel | None) -> bool:
     from mecha.service.tuning import holds_here
 
     return holds_here(tuned)
-
-
-def _row(
-    name: str, entry: ModelCatalogEntry | None, found: PublishedModel | BrokenModel | None, source: str
-) -> ModelRow:
-    common = {"name": name, "source": source, "description": entry.description if entry else ""}
-    licence = (entry.license if entry else None) or "unknown"
-    if not isinstance(found, PublishedModel):
-        state = "available" if found is None else "broken"
-        return ModelRow(
-            state=state, fp32_bytes=None, int8_bytes=None, method=None, verdict=None, licence=licence, **common
-        )
-    manifest = found.manifest
-    fp32, int8 = manifest.files.get(MODEL_FILE), manifest.files.get(INT8_FILE)
-    if found.quantized:
-        fp32, int8 = None, fp32
-    return ModelRow(
-        state="ready" if int8 is not None or manifest.int8.state in ("disabled", "rejected") else "fp32-only",
-        fp32_bytes=fp32.size_bytes if fp32 else None,
-        int8_bytes=int8.size_bytes if int8 else None,
-        method=manifest.int8.method or None,
-        verdict=manifest.int8.gate.verdict if manifest.int8.gate else None,
-        licence=manifest.licence,
-        **common,
-    )

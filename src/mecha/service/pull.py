@@ -4,21 +4,29 @@ from dataclasses import replace
 from pathlib import Path
 
 from mecha.catalog.schema import ModelCatalogEntry, QuantizeConfig
-from mecha.errors import DiskError, MechaError
+from mecha.errors import ConfigError, DiskError, MechaError, NotFoundError, QuantizationError
 from mecha.progress import Progress
 from mecha.quantize.key import build_key
 from mecha.service.adoption import Adoption, is_adopted, still_holds
 from mecha.service.build import run_build
 from mecha.service.build_report import REPORT_FILES
-from mecha.service.calibration import Calibration, known_calibration, resolve_calibration
+from mecha.service.calibration import (
+    Calibration,
+    chosen_calibration,
+    chosen_digest,
+    is_gathered,
+    known_calibration,
+    resolve_calibration,
+)
 from mecha.service.fetch import Fetched, Fetcher, Wanted
 from mecha.service.job import BuildJob
 from mecha.service.publication import RECORD_FILE, Place, publish
 from mecha.service.report import PullReport
 from mecha.service.request import PullOptions, wanted_file, wanted_int8
 from mecha.service.tuning import TUNED_FILE, holding
+from mecha.store.atomic import replace_dir
 from mecha.store.locks import exclusive
-from mecha.store.manifest import Int8Record, OriginRecord
+from mecha.store.manifest import ChosenCalibration, Int8Record, OriginRecord
 from mecha.store.models import INT8_FILE, MODEL_FILE, PublishedModel
 from mecha.store.spec import ModelSpec, serialised
 
@@ -40,6 +48,8 @@ class Pull:
         self._options, self._progress = options, progress
         self._wanted, self._quantize = wanted_file(entry, options, place.project.root), wanted_int8(entry, options)
         self._downloaded_bytes = 0
+        self._chosen: ChosenCalibration | None = None
+        self._notice = ""
 
     def run(self) -> PullReport:
         """Do what is missing, and nothing else.
@@ -82,11 +92,20 @@ class Pull:
         if int8.state not in ("built", "rejected"):
             return False
         fp32 = published.manifest.files[MODEL_FILE].sha256
+        chosen = self._chosen_for(published)
+        if chosen is not None:
+            return int8.key == int8_key(self._entry, fp32, quantize, chosen_digest(chosen, self._place.project.root))
         if quantize.calibration is None and int8.calibration is not None and int8.calibration.seen_digest:
             # Made from what this device saw, and better than what built-in scenes would give again.
             return int8.key == int8_key(self._entry, fp32, quantize, int8.calibration.seen_digest)
         calibration = known_calibration(quantize.calibration, self._place.project.root, self._fetcher)
         return calibration is not None and int8.key == self._key(fp32, quantize, calibration)
+
+    def _chosen_for(self, published: PublishedModel | None) -> ChosenCalibration | None:
+        asked = self._options.calibration
+        if asked is None:
+            return published.manifest.int8.chosen if published else None
+        return asked if isinstance(asked, ChosenCalibration) else None
 
     def _key(self, fp32_sha256: str, quantize: QuantizeConfig, calibration: Calibration) -> str:
         return int8_key(self._entry, fp32_sha256, quantize, calibration.digest)
@@ -100,7 +119,7 @@ class Pull:
         if found.quantized:
             return self._publish(fetched, spec, _INT8_ALREADY)
         published = self._place.store.published(spec.name)
-        before = published.manifest.files[MODEL_FILE].sha256 if published else None
+        self._chosen = self._chosen_for(published)
         standing = self._stand(published, fetched, spec)
         if standing is not None:
             return standing
@@ -110,18 +129,33 @@ class Pull:
         if published is None or not _has_its_files(published):
             # Whatever happens to INT8, and whenever the power goes: FP32 is usable from here on.
             self._publish(fetched, spec, Int8Record(state="pending", requested_method=quantize.method))
+        return self._with_int8(published, fetched, spec, quantize)
+
+    def _with_int8(
+        self, published: PublishedModel | None, fetched: Fetched, spec: ModelSpec, quantize: QuantizeConfig
+    ) -> PullReport:
+        """Make INT8, and publish it with FP32; what is right and published already goes for what is right only."""
+        same = published is not None and published.manifest.files[MODEL_FILE].sha256 == fetched.locked.sha256
+        stays = published if published is not None and same and published.int8_path is not None else None
         try:
             record = self._int8(fetched, spec, quantize)
         except DiskError:
             raise
         except MechaError as error:
             # Whatever INT8 lacks, a photo, a package, time: FP32 works without it.
+            if self._options.staged is not None:
+                # What was gathered goes, so nothing may be built from it later.
+                self._chosen = published.manifest.int8.chosen if published else None
             failed = Int8Record(state="failed", requested_method=quantize.method, message=str(error))
-            if published is None or before != fetched.locked.sha256 or published.int8_path is None:
-                report = self._publish(fetched, spec, failed)
-            else:
-                report = self._report(published, changed=False)
+            report = self._report(stays, changed=False) if stays else self._publish(fetched, spec, failed)
             return replace(report, int8_fault=str(error), hint=error.hint)
+        if stays and record.state == "rejected" and self._options.int8_only:
+            why = f"{record.method} is {record.gate.verdict}: {record.gate.reason}" if record.gate else record.message
+            fault = f"not published, the INT8 from before stays: {why}"
+            return replace(self._report(stays, changed=False), int8_fault=fault)
+        if self._options.staged is not None and self._chosen is not None:
+            # Before the manifest names them: whatever happens between, the next pull builds from these.
+            replace_dir(self._options.staged, self._place.project.root / self._chosen.source)
         return self._publish(fetched, spec, record)
 
     def _keeps_adopted(self, published: PublishedModel) -> bool:
@@ -178,7 +212,7 @@ class Pull:
 
     def _int8(self, fetched: Fetched, spec: ModelSpec, quantize: QuantizeConfig) -> Int8Record:
         """Return the record of an INT8 build, made now or found in the cache."""
-        calibration = resolve_calibration(quantize.calibration, self._place.project.root, self._fetcher, self._progress)
+        calibration = self._calibration(quantize)
         key = self._key(fetched.locked.sha256, quantize, calibration)
         cache = self._place.cache
         with exclusive(cache.build_dir(key).with_suffix(".lock"), timeout_s=_MODEL_LOCK_TIMEOUT_S):
@@ -186,6 +220,22 @@ class Pull:
             if kept is None:
                 kept = self._build(fetched, spec, quantize, calibration, key)
         return Int8Record.model_validate_json((kept / RECORD_FILE).read_bytes())
+
+    def _calibration(self, quantize: QuantizeConfig) -> Calibration:
+        """Return what a user chose, now or for the build that is published; else what the entry names."""
+        root = self._place.project.root
+        if self._chosen is not None:
+            try:
+                found = chosen_calibration(self._chosen, root, staged=self._options.staged)
+            except (ConfigError, NotFoundError, QuantizationError) as error:
+                if self._options.calibration is not None:
+                    raise
+                self._notice = f"calibrated as the catalog says, not as chosen before: {error}"
+                self._chosen = None
+            else:
+                self._chosen = self._chosen.model_copy(update={"digest": found.digest})
+                return found
+        return resolve_calibration(quantize.calibration, root, self._fetcher, self._progress)
 
     def _build(
         self, fetched: Fetched, spec: ModelSpec, quantize: QuantizeConfig, calibration: Calibration, key: str
@@ -201,8 +251,10 @@ class Pull:
                 key=key,
                 calibration=calibration.paths,
                 calibration_origin=calibration.origin,
+                private=self._chosen is not None and is_gathered(self._chosen),
                 samples=calibration.samples,
                 threads=default_threads(),
+                before=self._before(),
                 tuned=holding(self._place.store.published(spec.name), fetched.locked.sha256),
             )
             record = run_build(job, self._place.project.settings.quantize, self._progress)
@@ -211,6 +263,11 @@ class Pull:
                     leftover.unlink()
             (folder / RECORD_FILE).write_bytes(serialised(record))
             return self._place.cache.adopt_build(folder, key)
+
+    def _before(self) -> Path | None:
+        """Return the INT8 whose place a build from other frames is to take."""
+        published = self._place.store.published(self._entry.name)
+        return published.int8_path if published is not None and self._options.calibration is not None else None
 
     def _publish(self, fetched: Fetched, spec: ModelSpec, record: Int8Record) -> PullReport:
         locked = fetched.locked
@@ -222,7 +279,9 @@ class Pull:
             etag=locked.etag,
             kind="hub" if self._wanted.file is None else "file",
         )
-        return self._report(publish(self._place, spec, locked.sha256, origin, record), changed=True)
+        record = record.model_copy(update={"chosen": self._chosen})
+        report = self._report(publish(self._place, spec, locked.sha256, origin, record), changed=True)
+        return replace(report, notice=self._notice)
 
     def _complete(self, published: PublishedModel) -> PullReport:
         report = self._report(published, changed=False)
@@ -250,6 +309,7 @@ class Pull:
             downloaded_bytes=self._downloaded_bytes,
             licence=published.manifest.licence,
             message=int8.message,
+            change=(int8.change.before, int8.change.after) if int8.change and self._options.calibration else None,
         )
 
 

@@ -12,6 +12,8 @@ class PullReport:
         method: method of the published INT8, None when there is none.
         message: one line about INT8.
         notice: what is to be known besides, empty when nothing is.
+        change: how far the INT8 from before and the new one agree with FP32, on frames that the new one was not
+            calibrated on; None where no other calibration was asked for.
         int8_fault: why INT8 could not be made, None when it was made, rejected by the gate, or not wanted.
         hint: what to do about int8_fault.
     """
@@ -28,6 +30,7 @@ class PullReport:
     licence: str
     message: str = ""
     notice: str = ""
+    change: tuple[float, float] | None = None
     int8_fault: str | None = None
     hint: str = ""
 

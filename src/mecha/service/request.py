@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Literal, get_args
 
 from mecha.catalog.schema import Method, ModelCatalogEntry, QuantizeConfig
 from mecha.errors import UsageError
 from mecha.service.fetch import Wanted
+from mecha.store.manifest import ChosenCalibration
 
 METHODS = get_args(Method)
 # INT8 is about 0.27 of FP32; the rest is room for the candidates that are not chosen.
@@ -22,6 +23,9 @@ class PullOptions:
         method: INT8 method in place of the catalog's.
         limit_bytes_per_s: ceiling of the transfer rate.
         int8_only: build INT8 again from the FP32 that is there.
+        calibration: what INT8 is calibrated on; "catalog" for what the catalog names, None for what was chosen for the
+            build that is published, else what the catalog names.
+        staged: where the frames of a chosen calibration lie until the build is right and they take their place.
     """
 
     force: bool = False
@@ -31,6 +35,8 @@ class PullOptions:
     method: str | None = None
     limit_bytes_per_s: int | None = None
     int8_only: bool = False
+    calibration: ChosenCalibration | Literal["catalog"] | None = None
+    staged: Path | None = None
 
 
 def wanted_int8(entry: ModelCatalogEntry, options: PullOptions) -> QuantizeConfig | None:

@@ -103,6 +103,34 @@ class CalibrationRecord(Frozen):
     seen_digest: str = ""
 
 
+class ChosenCalibration(Frozen):
+    """What a user chose to calibrate on, in the place of what the catalog names; pulls keep to it.
+
+    Attributes:
+        source: a folder, a photo, a video, a list (.txt) or a dataset file (.yaml): its path from the project's root,
+            or the whole one where it lies elsewhere.
+        samples: frames taken.
+        digest: of the frames when INT8 was built from them; empty before.
+    """
+
+    source: str
+    samples: int
+    digest: str = ""
+
+
+class ChangeRecord(Frozen):
+    """How far the INT8 that was published before, and the one in its place, agree with FP32 on the frames of the gate.
+
+    Attributes:
+        before, after: 0 to 1; F1 of detections, or the overlap of raw scores where there are too few. The gate's
+            agreement is the smallest F1 of any threshold, this one is over all of them.
+    """
+
+    frames: int
+    before: float
+    after: float
+
+
 class TriedRecord(Frozen):
     """One method that was built and gated, published or not."""
 
@@ -164,6 +192,8 @@ class Int8Record(Frozen):
         gains: techniques in the order they were tried.
         curve: accuracy lost against time saved, the all-integer build first.
         accuracy: None where no labels were given.
+        chosen: None where INT8 is calibrated on what the catalog names.
+        change: None where nothing was published before, or the frames are those that it was built from.
     """
 
     state: Literal["built", "failed", "rejected", "pending", "disabled", "published"]
@@ -179,6 +209,8 @@ class Int8Record(Frozen):
     gains: tuple[GainRecord, ...] = ()
     curve: tuple[CurveRecord, ...] = ()
     accuracy: AccuracyRecord | None = None
+    chosen: ChosenCalibration | None = None
+    change: ChangeRecord | None = None
 
 
 class TunedSession(Frozen):
