@@ -46,7 +46,20 @@ def test_help_names_every_command_with_a_line(tmp_path: Path) -> None:
     "command",
     [
         ("models", name)
-        for name in ("pull", "list", "show", "verify", "remove", "quantize", "bench", "tune", "eval", "report", "add", "adopt")
+        for name in (
+            "pull",
+            "list",
+            "show",
+            "verify",
+            "remove",
+            "quantize",
+            "bench",
+            "tune",
+            "eval",
+            "report",
+            "add",
+            "adopt",
+        )
     ]
     + [("config", "get"), ("config", "set"), ("hub", "serve"), ("dev",), ("run",), ("detect",), ("init",), ("demo",)],
     ids=" ".join,

@@ -38,6 +38,19 @@ def test_an_entry_is_replaced_and_the_others_stay(tmp_path: Path) -> None:
     assert lock.entries() == (newer, other)
 
 
+def test_an_entry_that_is_dropped_leaves_the_others_and_the_last_one_takes_the_file_with_it(tmp_path: Path) -> None:
+    file = tmp_path / "mecha.lock"
+    lock = LockFile(file, tmp_path / "guard")
+    other = ITEM.model_copy(update={"filename": "n.onnx"})
+    for item in (ITEM, other):
+        lock.put(item)
+    lock.drop({ITEM.identity})
+    assert lock.entries() == (other,)
+    lock.drop({other.identity, ITEM.identity})
+    assert not file.exists()
+    lock.drop({other.identity})
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -4,15 +4,16 @@ It is kept as a build is, under a key of its own: FP32, the file, onnxruntime an
 lets it stand and builds nothing. Where onnxruntime or the CPU is another one, a pull measures it again.
 """
 
+from contextlib import suppress
 from pathlib import Path
 
 from mecha.catalog.schema import ModelCatalogEntry
-from mecha.errors import NotFoundError, UnsupportedModelError
+from mecha.errors import ConfigError, NotFoundError, QuantizationError, UnsupportedModelError
 from mecha.progress import Progress
 from mecha.quantize.key import build_key
 from mecha.service.build import run_build
 from mecha.service.build_report import REPORT_FILES
-from mecha.service.calibration import resolve_calibration
+from mecha.service.calibration import Calibration, chosen_calibration, resolve_calibration
 from mecha.service.candidate import ADOPTED
 from mecha.service.fetch import Fetcher
 from mecha.service.job import BuildJob, Candidate
@@ -22,7 +23,7 @@ from mecha.service.report import AdoptionReport
 from mecha.service.tuning import TUNED_FILE, holding
 from mecha.store.digests import sha256_of
 from mecha.store.locks import exclusive
-from mecha.store.manifest import Int8Record
+from mecha.store.manifest import ChosenCalibration, Int8Record
 from mecha.store.models import INT8_FILE, MODEL_FILE, PublishedModel
 from mecha.store.spec import ModelSpec, serialised
 
@@ -62,7 +63,7 @@ class Adoption:
                     hint=f"`mecha models add {file} --name NAME` adds it as a model of its own.",
                 )
             fp32 = published.manifest.files[MODEL_FILE].sha256
-            record = self._measured(published.fp32_path, fp32, published.spec, file, str(file))
+            record = self._measured(published, published.fp32_path, fp32, published.spec, file, str(file))
             if record.state == "built":
                 published = publish(self._place, published.spec, fp32, published.manifest.origin, record)
         return _report(published, file, record)
@@ -90,14 +91,25 @@ class Adoption:
         file = published.path / INT8_FILE
         if not file.is_file() or sha256_of(file) != recorded[INT8_FILE].sha256:
             return None
-        return self._measured(fp32, fp32_sha256, spec, file, "the INT8 that was adopted")
+        return self._measured(published, fp32, fp32_sha256, spec, file, "the INT8 that was adopted")
 
-    def _measured(self, fp32: Path, fp32_sha256: str, spec: ModelSpec, file: Path, name: str) -> Int8Record:
+    def _frames(self, chosen: ChosenCalibration | None) -> Calibration:
+        """Return what builds of the model are calibrated on: the gate takes its frames from there."""
+        root = self._place.project.root
+        if chosen is not None:
+            # Frames that are gone, or no frames any more, are no reason not to measure.
+            with suppress(ConfigError, NotFoundError, QuantizationError):
+                return chosen_calibration(chosen, root)
+        return resolve_calibration(self._entry.quantize.calibration, root, self._fetcher, self._progress)
+
+    def _measured(
+        self, published: PublishedModel, fp32: Path, fp32_sha256: str, spec: ModelSpec, file: Path, name: str
+    ) -> Int8Record:
         """Measure a copy of a file in a child process; where it is right, it is in the cache from then on."""
         from mecha.detect.session import default_threads
 
-        root, cache = self._place.project.root, self._place.cache
-        calibration = resolve_calibration(self._entry.quantize.calibration, root, self._fetcher, self._progress)
+        cache, chosen = self._place.cache, published.manifest.int8.chosen
+        calibration = self._frames(chosen)
         with cache.build_staging(_key(fp32_sha256, sha256_of(file))) as folder:
             copy = folder / "candidate.onnx"
             key = _key(fp32_sha256, copied(file, copy))
@@ -111,10 +123,12 @@ class Adoption:
                 calibration_origin=calibration.origin,
                 samples=calibration.samples,
                 threads=default_threads(),
-                tuned=holding(self._place.store.published(spec.name), fp32_sha256),
+                tuned=holding(published, fp32_sha256),
                 candidate=Candidate(file=copy, name=name),
             )
             record = run_build(job, self._place.project.settings.quantize, self._progress)
+            # What was chosen for builds holds for the next one.
+            record = record.model_copy(update={"chosen": chosen})
             if record.state == "built":
                 for leftover in folder.iterdir():
                     if leftover.name not in (INT8_FILE, TUNED_FILE, *REPORT_FILES):

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mecha.catalog.schema import ModelCatalogEntry, QuantizeConfig
 from mecha.errors import ConfigError, DiskError, MechaError, NotFoundError, QuantizationError
@@ -29,6 +30,9 @@ from mecha.store.locks import exclusive
 from mecha.store.manifest import ChosenCalibration, Int8Record, OriginRecord
 from mecha.store.models import INT8_FILE, MODEL_FILE, PublishedModel
 from mecha.store.spec import ModelSpec, serialised
+
+if TYPE_CHECKING:
+    from mecha.service.inspection import Inspected
 
 _MODEL_LOCK_TIMEOUT_S = 24 * 3600.0
 _INT8_ALREADY = Int8Record(
@@ -116,13 +120,11 @@ class Pull:
         fetched = self._fetch()
         found = inspected(self._entry, fetched.path, fetched.locked, self._fetch_beside)
         spec = found.spec.model_copy(update={"licence": self._licence(fetched)})
-        if found.quantized:
-            return self._publish(fetched, spec, _INT8_ALREADY)
         published = self._place.store.published(spec.name)
         self._chosen = self._chosen_for(published)
-        standing = self._stand(published, fetched, spec)
-        if standing is not None:
-            return standing
+        given = self._given(found, published, fetched, spec)
+        if given is not None:
+            return given
         quantize = self._quantize
         if quantize is None:
             return self._publish(fetched, spec, Int8Record(state="disabled", message="INT8 is not enabled"))
@@ -164,12 +166,16 @@ class Pull:
         asked = options.force or options.int8_only or options.method is not None or not options.quantize
         return is_adopted(published) and not asked
 
-    def _stand(self, published: PublishedModel | None, fetched: Fetched, spec: ModelSpec) -> PullReport | None:
-        """Publish the INT8 that was adopted again, or what takes its place where it is not right any more.
+    def _given(
+        self, found: "Inspected", published: PublishedModel | None, fetched: Fetched, spec: ModelSpec
+    ) -> PullReport | None:
+        """Publish INT8 that was made elsewhere: the file itself, or what was adopted, where that is right still.
 
         Returns:
-            None where there is none for this FP32.
+            None where there is none, and INT8 is to be built.
         """
+        if found.quantized:
+            return self._publish(fetched, spec, _INT8_ALREADY)
         if published is None or not self._keeps_adopted(published):
             return None
         adoption = Adoption(self._place, self._entry, self._fetcher, self._progress)
