@@ -12,7 +12,7 @@ from mecha.project import Project, cache_dir
 from mecha.service.fetch import Fetcher
 from mecha.service.report import AdoptionReport, ModelRow, PullPlan, PullReport
 from mecha.service.request import PullOptions, wanted_file, wanted_int8
-from mecha.service.rows import model_row
+from mecha.service.rows import model_details, model_row
 from mecha.store.blobs import BlobCache, packaged_models
 from mecha.store.lockfile import LockFile
 from mecha.store.locks import exclusive
@@ -214,17 +214,7 @@ class ModelService:
         published = self.store.published(name)
         known = name in {entry.name for entry in catalog.entries}
         entry = catalog.get(name) if known or published is None else None
-        return {
-            "schema": 1,
-            "name": name,
-            "source": catalog.layer_of(name) if known else "unlisted",
-            "licence": (entry.license if entry else None) or (published.manifest.licence if published else "unknown"),
-            "catalog": entry.model_dump(mode="json", exclude_none=True) if entry else None,
-            "path": str(published.path) if published else None,
-            "config": published.spec.model_dump(mode="json", by_alias=True) if published else None,
-            "manifest": published.manifest.model_dump(mode="json", by_alias=True) if published else None,
-            "tuned_here": _is_tuned_here(published),
-        }
+        return model_details(name, entry, published, catalog.layer_of(name) if known else "unlisted")
 
     def verify(self, name: str) -> tuple[Fault, ...]:
         """Read every published file again and compare its digest with the manifest.
@@ -367,13 +357,3 @@ class ModelService:
             return HuggingFaceSource.from_environment(self._environ, endpoint=endpoint, offline=offline)
 
         return make
-
-
-def _is_tuned_here(published: PublishedModel | None) -> bool:
-    """Tell whether a model's sessions run as a tune found them: it was measured on this device."""
-    tuned = published.manifest.tuned if published else None
-    if tuned is None:
-        return False
-    from mecha.service.tuning import holds_here
-
-    return holds_here(tuned)

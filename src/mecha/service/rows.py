@@ -1,4 +1,6 @@
-"""One line of `models list`: what a catalog says of a model, and what is published of it."""
+"""What a catalog says of a model and what is published of it: one line of `models list`, and all of it for `show`."""
+
+from typing import Any
 
 from mecha.catalog.schema import ModelCatalogEntry
 from mecha.service.report import ModelRow
@@ -35,3 +37,30 @@ def model_row(
         licence=manifest.licence,
         **common,
     )
+
+
+def model_details(
+    name: str, entry: ModelCatalogEntry | None, published: PublishedModel | None, source: str
+) -> dict[str, Any]:
+    """Return what `models show --json` writes; arguments as those of `model_row`."""
+    return {
+        "schema": 1,
+        "name": name,
+        "source": source,
+        "licence": (entry.license if entry else None) or (published.manifest.licence if published else "unknown"),
+        "catalog": entry.model_dump(mode="json", exclude_none=True) if entry else None,
+        "path": str(published.path) if published else None,
+        "config": published.spec.model_dump(mode="json", by_alias=True) if published else None,
+        "manifest": published.manifest.model_dump(mode="json", by_alias=True) if published else None,
+        "tuned_here": _is_tuned_here(published),
+    }
+
+
+def _is_tuned_here(published: PublishedModel | None) -> bool:
+    """Tell whether a model's sessions run as a tune found them: it was measured on this device."""
+    tuned = published.manifest.tuned if published else None
+    if tuned is None:
+        return False
+    from mecha.service.tuning import holds_here
+
+    return holds_here(tuned)
