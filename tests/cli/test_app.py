@@ -53,6 +53,7 @@ def test_help_names_every_command_with_a_line(tmp_path: Path) -> None:
             "verify",
             "remove",
             "quantize",
+            "calibrate",
             "bench",
             "tune",
             "eval",
