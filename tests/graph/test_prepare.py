@@ -6,9 +6,10 @@ import onnx
 import pytest
 
 from mecha.errors import UnsupportedModelError
-from mecha.graph.prepare import fix_input_size, load_model, to_opset
+from mecha.graph.prepare import fix_input_shape, fix_input_size, load_model, to_opset
 from tests.graph import networks, unfit
 from tests.graph.networks import image, run
+from tests.graph.other_inputs import narrow_network
 
 SHAPE_OPS = {"Shape", "Size", "Range", "Expand", "Gather"}
 
@@ -104,3 +105,11 @@ def test_real_models_give_the_same_folded_and_converted(shared_data: Path, name:
     expected = run(model, tensor)[0]
     np.testing.assert_allclose(run(fixed, tensor)[0], expected, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(run(to_opset(fixed), tensor)[0], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_model_of_another_number_of_channels_is_fixed_to_its_shape() -> None:
+    model = narrow_network(1)
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "batch"
+    fixed = fix_input_shape(model, (1, 1, 64, 64))
+    assert [dim.dim_value for dim in fixed.graph.input[0].type.tensor_type.shape.dim] == [1, 1, 64, 64]
+    assert [dim.dim_value for dim in fixed.graph.output[0].type.tensor_type.shape.dim] == [1, 8, 16, 16]

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from onnx import ModelProto, NodeProto, ValueInfoProto
 
-__all__ = ["fix_input_size", "load_model", "to_opset"]
+__all__ = ["fix_input_shape", "fix_input_size", "load_model", "to_opset"]
+
+_IMAGE_RANK = 4
 
 
 def fix_input_size(model: "ModelProto", height: int, width: int) -> "ModelProto":
@@ -26,6 +28,15 @@ def fix_input_size(model: "ModelProto", height: int, width: int) -> "ModelProto"
         UnsupportedModelError: the model takes another size only, cannot work with this one, or is newer than the
             installed onnx.
     """
+    return fix_input_shape(model, (1, 3, height, width))
+
+
+def fix_input_shape(model: "ModelProto", shape: tuple[int, ...]) -> "ModelProto":
+    """Return the model for inputs of one shape, as `fix_input_size` does; inputs of another rank stay as they are.
+
+    Raises:
+        UnsupportedModelError: as there.
+    """
     import onnx
 
     _require_known_opset(model)
@@ -34,7 +45,7 @@ def fix_input_size(model: "ModelProto", height: int, width: int) -> "ModelProto"
     stored = {tensor.name for tensor in fixed.graph.initializer}
     for value in fixed.graph.input:
         if value.name not in stored:
-            _fix_shape(value, (1, 3, height, width))
+            _fix_shape(value, shape)
     for value in fixed.graph.output:
         value.type.tensor_type.ClearField("shape")
     del fixed.graph.value_info[:]
@@ -43,13 +54,19 @@ def fix_input_size(model: "ModelProto", height: int, width: int) -> "ModelProto"
             shaped = onnx.shape_inference.infer_shapes(fixed, strict_mode=True, data_prop=True)
         except onnx.shape_inference.InferenceError as error:
             raise UnsupportedModelError(
-                f"the model cannot run on {width}x{height} pixels: {_first_line(error)}",
+                f"the model cannot run on {_size_words(shape)}: {_first_line(error)}",
                 hint="Use a size that is a multiple of the model's stride.",
             ) from error
         if not _fold(fixed, _known_shapes(shaped)):
             del fixed.graph.output[:]
             fixed.graph.output.extend(shaped.graph.output)
             return fixed
+
+
+def _size_words(shape: tuple[int, ...]) -> str:
+    if len(shape) == _IMAGE_RANK:
+        return f"{shape[-1]}x{shape[-2]} pixels"
+    return f"an input of {'x'.join(map(str, shape))}"
 
 
 def _fix_shape(value: "ValueInfoProto", wanted: tuple[int, ...]) -> None:
