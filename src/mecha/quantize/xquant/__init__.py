@@ -1,0 +1,1 @@
+"""Configurations of xquant and xslim, run as they are."""
