@@ -9,7 +9,7 @@ from mecha.catalog.schema import RangeMethod
 from mecha.errors import ConfigError
 from mecha.quantize.calibrate import Observed, find_ranges, passes, range_of
 from mecha.quantize.histogram import Counter
-from mecha.quantize.plan import make_plan
+from mecha.quantize.plan import Planner
 from mecha.quantize.ranges import HISTOGRAM_METHODS, RANGE_METHODS, Range, Scheme
 from tests.graph.networks import yolov8_network
 from tests.quantize.test_observe import Images
@@ -50,7 +50,7 @@ def test_extremes_need_one_pass_and_histograms_two() -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_gives_every_tensor_a_range_inside_its_extremes(method: str) -> None:
     model = yolov8_network()
-    tensors = make_plan(model).observed[:8]
+    tensors = Planner(model).plan().observed[:8]
     inputs, told = Images(), []
     found = find_ranges(model, tensors, inputs, method=method, threads=1, on_frame=lambda: told.append(1))
     assert (inputs.rounds, len(told)) == (passes(method), 3 * passes(method))

@@ -9,13 +9,13 @@ import pytest
 from mecha.quantize.calibration_cache import MOST_ENTRIES, CalibrationCache, calibration_key
 from mecha.quantize.histogram import Counter
 from mecha.quantize.observe import Observed, observe
-from mecha.quantize.plan import make_plan
+from mecha.quantize.plan import Planner
 from tests.graph.networks import yolov8_network
 from tests.quantize.test_observe import Images
 
 KEY = "ab" * 32
 MODEL = yolov8_network()
-TENSORS = make_plan(MODEL).observed
+TENSORS = Planner(MODEL).plan().observed
 
 
 @pytest.fixture

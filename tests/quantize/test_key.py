@@ -1,5 +1,5 @@
 from mecha.quantize.key import build_key
-from mecha.quantize.static import StaticOptions
+from mecha.quantize.options import StaticOptions
 
 
 def test_equal_builds_have_equal_keys() -> None:

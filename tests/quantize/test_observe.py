@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mecha.errors import QuantizationError
 from mecha.quantize import observe as observation
 from mecha.quantize.observe import Observed, observe, sampling_step, with_extremes, with_samples
-from mecha.quantize.plan import make_plan
+from mecha.quantize.plan import Planner
 from tests.graph.networks import Network, image, run, yolov8_network
 
 NOT_FINITE = "The FP32 model itself overflows on these frames; check its preprocessing preset."
@@ -44,7 +44,7 @@ def values_of(model: onnx.ModelProto, tensors: tuple[str, ...], inputs: Images) 
 
 def test_extremes_are_those_of_each_tensor_in_each_frame() -> None:
     model = yolov8_network()
-    tensors = make_plan(model).observed
+    tensors = Planner(model).plan().observed
     inputs = Images()
     found = look(model, tensors, inputs, histograms=False)
     assert (found.tensors, inputs.rounds, dict(found.histograms)) == (tensors, 1, {})
@@ -57,7 +57,7 @@ def test_extremes_are_those_of_each_tensor_in_each_frame() -> None:
 
 def test_the_second_pass_counts_every_value_of_small_tensors() -> None:
     model = yolov8_network()
-    tensors = make_plan(model).observed
+    tensors = Planner(model).plan().observed
     inputs, told = Images(), []
     found = observe(model, tensors, inputs, histograms=True, threads=1, on_frame=lambda: told.append(1))
     assert (inputs.rounds, len(told)) == (2, 6)
@@ -73,7 +73,7 @@ def test_the_second_pass_counts_every_value_of_small_tensors() -> None:
 def test_of_large_tensors_a_share_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(observation, "SAMPLES_PER_FRAME", 100)
     model = yolov8_network()
-    tensors = make_plan(model).observed
+    tensors = Planner(model).plan().observed
     found = look(model, tensors, Images(1))
     sizes = [value.size for value in values_of(model, tensors, Images(1))[0]]
     assert max(sizes) > 1000
@@ -90,7 +90,7 @@ def test_samples_are_few_and_touch_every_column(size: int) -> None:
 
 def test_the_samples_are_values_of_the_tensor() -> None:
     model = yolov8_network()
-    tensors = make_plan(model).observed
+    tensors = Planner(model).plan().observed
     sampled = run(with_samples(model, tensors, [7] * len(tensors)), image())
     for samples, whole in zip(sampled, values_of(model, tensors, Images(1))[0], strict=True):
         np.testing.assert_allclose(samples, whole.ravel()[::7], rtol=1e-4, atol=1e-4)
@@ -98,7 +98,7 @@ def test_the_samples_are_values_of_the_tensor() -> None:
 
 def test_what_a_run_of_the_first_pass_gives_back_does_not_grow_with_the_image() -> None:
     model = yolov8_network()
-    outputs = run(with_extremes(model, make_plan(model).observed), image())
+    outputs = run(with_extremes(model, Planner(model).plan().observed), image())
     assert {output.size for output in outputs} == {1}
 
 
@@ -120,7 +120,7 @@ def test_a_tensor_that_holds_infinity_or_nan_is_named(op_type: str, factor: floa
 def test_one_nan_among_many_values_is_seen() -> None:
     """onnxruntime's ReduceMin and ReduceMax pass over it."""
     model = yolov8_network()
-    (name, *_) = make_plan(model).observed
+    (name, *_) = Planner(model).plan().observed
     spoilt = image()
     spoilt[0, 0, 5, 5] = np.nan
     with pytest.raises(QuantizationError, match=r"calibration: tensor \S+ holds values that are not finite"):
@@ -130,7 +130,7 @@ def test_one_nan_among_many_values_is_seen() -> None:
 def test_no_frame_is_refused() -> None:
     model = yolov8_network()
     with pytest.raises(QuantizationError) as refusal:
-        look(model, make_plan(model).observed, Images(0))
+        look(model, Planner(model).plan().observed, Images(0))
     assert str(refusal.value) == "calibration: got no frame; expected at least one"
 
 
@@ -140,10 +140,10 @@ def test_memory_does_not_grow_with_the_number_of_frames() -> None:
     program = (
         "import resource, sys\n"
         "from mecha.quantize.observe import observe\n"
-        "from mecha.quantize.plan import make_plan\n"
+        "from mecha.quantize.plan import Planner\n"
         "from tests.graph.networks import image, yolov8_network\n"
         "model = yolov8_network()\n"
-        "tensors = make_plan(model).observed\n"
+        "tensors = Planner(model).plan().observed\n"
         "for frames in (16, 128):\n"
         "    inputs = lambda: (image(seed=number) for number in range(frames))\n"
         "    observe(model, tensors, inputs, histograms=True, threads=1, on_frame=lambda: None)\n"

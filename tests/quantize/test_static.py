@@ -9,11 +9,14 @@ from mecha.errors import ConfigError, QuantizationError
 from mecha.graph.cpu import features_from
 from mecha.graph.cut import cut_at, find_tail, find_yolov8_head
 from mecha.graph.reading import load_model
-from mecha.progress import silent
+from mecha.quantize.calibrate import find_ranges
 from mecha.quantize.fusion import float_convs, optimized_kinds, requantized_convs
-from mecha.quantize.plan import make_plan
+from mecha.quantize.options import StaticOptions
+from mecha.quantize.plan import Planner
 from mecha.quantize.qdq import Storage, stored_convs, write_pairs
-from mecha.quantize.static import StaticOptions, build_static, calibrated_ranges, storage_for
+from mecha.quantize.ranges import Range
+from mecha.quantize.static import build_static
+from mecha.quantize.static_build import storage_for
 from tests.graph import networks
 from tests.graph.networks import Activation, image, run
 from tests.quantize.frames_of_noise import PatchFrames, spec_of
@@ -22,7 +25,8 @@ from tests.quantize.frames_of_noise import PatchFrames, spec_of
 def build(model: onnx.ModelProto, folder: Path, **options: Any) -> tuple[onnx.ModelProto, bytes]:
     fp32, target = folder / "model.onnx", folder / "model-int8.onnx"
     fp32.write_bytes(model.SerializeToString())
-    built = build_static(fp32, target, PatchFrames(), spec_of(), options=StaticOptions(**options))
+    chosen = StaticOptions(**{"mixed_precision": False, **options})
+    built = build_static(fp32, target, PatchFrames(), spec_of(), options=chosen)
     assert built.method == "static_int8"
     assert built.notes == ()
     return load_model(target), target.read_bytes()
@@ -159,8 +163,10 @@ def test_integers_are_laid_out_for_the_cpu(machine: str, flags: list[str], expec
 @pytest.mark.parametrize("storage", [Storage("uint8", 7), Storage("int8", 8), Storage("int8", 8, "symmetric")])
 def test_the_layouts_of_other_cpus_are_right_on_this_one(activation: Activation, storage: Storage) -> None:
     model = networks.yolov8_network(activation=activation)
-    plan = make_plan(model, absorb=storage.scheme == "uniform")
-    ranges = calibrated_ranges(model, plan, PatchFrames(), spec_of(), method="minmax", progress=silent, threads=1)
+    plan = Planner(model).plan(absorb=storage.scheme == "uniform")
+    ranges = find_ranges(
+        model, plan.observed, lambda: [image()], method="minmax", threads=1, on_frame=lambda: None
+    ) | dict.fromkeys(plan.unit, Range(0.0, 1.0))
     int8 = write_pairs(model, plan, ranges, storage)
     assert error_at_the_tail(model, int8) < 0.02
 
@@ -203,7 +209,11 @@ def test_progress_tells_every_frame(tmp_path: Path) -> None:
     path.write_bytes(networks.yolov8_network().SerializeToString())
     told: list[tuple[str, int, int | None]] = []
     build_static(path, tmp_path / "int8.onnx", PatchFrames(3), spec_of(), progress=lambda *report: told.append(report))
-    assert told == [("quantize", 1, 3), ("quantize", 2, 3), ("quantize", 3, 3)]
+    frames = [report for report in told if report[0] == "quantize"]
+    assert frames == [("quantize", done, 6) for done in range(1, 7)]
+    convs = [done for stage, done, total in told if stage == "round" and total]
+    assert convs == list(range(1, convs[-1] + 1))
+    assert [done for stage, done, _ in told if stage == "search"] == list(range(1, told[-1][1] + 1))
 
 
 @pytest.mark.shared_data
@@ -213,7 +223,7 @@ def test_real_models_are_quantized_small_and_whole(shared_data: Path, tmp_path: 
     built = build_static(fp32, target, PatchFrames(2, (320, 320)), spec_of((640, 640)))
     assert built.notes == ()
     share = target.stat().st_size / fp32.stat().st_size
-    assert share < (0.33 if name == "yolov5n" else 0.30)
+    assert share < 0.30
     int8, model = load_model(target), load_model(fp32)
     assert find_yolov8_head(int8) == find_yolov8_head(model)
     assert find_tail(int8).boundary == find_tail(model).boundary

@@ -17,6 +17,7 @@ Family = Literal["yolov8", "yolov5", "yolox", "end_to_end", "detr", "nanodet"]
 Method = Literal["dynamic_int8", "static_int8", "auto"]
 RangeMethod = Literal["auto", "mean_minmax", "percentile", "mse", "mae", "minmax", "entropy"]
 Scheme = Literal["uniform", "symmetric", "power_of_two"]
+Target = Literal["auto", "x86_64", "x86_64-vnni", "arm64"]
 
 _REPO = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(?:/[A-Za-z0-9_][A-Za-z0-9._-]*)?")
 _REPO_WORDS = "a repo of the Hub: owner/name"
@@ -81,6 +82,7 @@ _Labels = Annotated[
     tuple[_Text, ...] | _RepoPath, Expected('a list of names, "coco", or the path of a label file in the repo')
 ]
 _Share = Annotated[float, Field(ge=0, le=1), Expected("a share from 0 to 1, as in 0.01")]
+_Deviations = Annotated[float, Field(gt=0), Expected("standard deviations, a number above 0")]
 _Samples = Annotated[int, Field(ge=1, le=4096), Expected("a whole number from 1 to 4096")]
 
 
@@ -128,7 +130,13 @@ class QuantizeConfig(Frozen):
         max_accuracy_drop: how far INT8 may fall behind FP32 before it counts as wrong, 0 to 1.
         exclude_nodes: ONNX nodes left float.
         truncate: tensors after which everything is left float; empty lets mecha find the decode tail.
-        scheme: form of the INT8 scales; static_int8 only.
+        scheme: form of the INT8 scales; static_int8 only, as all that follows.
+        z_threshold: values farther from the mean than so many standard deviations are left out of every range.
+        equalization: spread the channels of a tensor evenly where the activation allows it.
+        rounding: round weights so that the output of their Conv stays, not each to its nearest integer.
+        bias_correction: take off each bias what rounding adds to the mean.
+        mixed_precision: leave float what does most harm in integers.
+        target: the kind of CPU that the file is for; "auto" is this device's.
     """
 
     enabled: bool = True
@@ -139,6 +147,12 @@ class QuantizeConfig(Frozen):
     exclude_nodes: tuple[str, ...] = ()
     truncate: tuple[str, ...] = ()
     scheme: Scheme = "uniform"
+    z_threshold: _Deviations | None = None
+    equalization: bool = True
+    rounding: bool = True
+    bias_correction: bool = True
+    mixed_precision: bool = True
+    target: Target = "auto"
     calibration: CalibrationConfig | None = None
 
 

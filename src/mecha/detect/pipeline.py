@@ -129,6 +129,7 @@ def _prepare(
     from mecha.graph.reading import parse_model
     from mecha.graph.row_pairs import in_row_pairs
     from mecha.graph.split_free import split_free
+    from mecha.graph.weight_only import with_float_weights
 
     graph = parse_model(data, where=where)
     free = None if square else with_free_axes(graph)
@@ -145,6 +146,7 @@ def _prepare(
             free = None
     if plan.tensors:
         graph = cut_at(graph, plan.tensors)
+    graph = with_float_weights(graph)
     if on_cpu:
         graph = in_row_pairs(split_free(graph), stride=1 if free is None else spec.input.stride)
     scale = pixel_scale(spec.preprocessing)

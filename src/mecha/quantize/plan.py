@@ -55,50 +55,63 @@ class Plan:
         return tuple(sorted(set(self.roots.values()) - self.unit))
 
 
-def make_plan(
-    model: "ModelProto",
-    *,
-    exclude_nodes: Sequence[str] = (),
-    truncate: Sequence[str] = (),
-    leave_float: Sequence[str] = (),
-    absorb: bool = True,
-) -> Plan:
-    """Decide what runs in INT8.
-
-    Float stay: the decode tail and the last Convs, everything up to the first Conv and its activation, what follows the
-    tensors of `truncate`, the nodes of `exclude_nodes`, the Convs of `leave_float` with their activations.
+class Planner:
+    """Decides what runs in INT8, for one model and as often as asked.
 
     Args:
         model: opset 13 or later.
-        absorb: let the range after a Relu or Clip do its work; only a range that may begin at zero can.
-
-    Raises:
-        ConfigError: a name is not in the model.
     """
-    index = GraphIndex.of(model)
-    _check_names(model, index, exclude_nodes=exclude_nodes, truncate=truncate, leave_float=leave_float)
-    by_name = {node.name: node for node in model.graph.node}
-    floats = _float_tensors(model)
-    tail = find_tail(model)
-    kept = set(tail.nodes) | set(tail.last_convs) | _stem(model, index) | set(exclude_nodes)
-    kept |= _downstream(index, truncate)
-    for name in leave_float:
-        kept |= {name, *(node.name for node in activation_of(index, by_name[name]))}
-    candidates = [node for node in model.graph.node if node.name not in kept and _has_float_output(node, floats)]
-    integer, absorbed = _integer_nodes(index, candidates, absorb=absorb)
-    passing = [node for node in candidates if node.op_type in PASSING_OPS]
-    roots = _share(index, _stored_tensors(model, index, integer, absorbed), passing)
-    integer |= absorbed | {node.name for node in passing if node.output[0] in roots}
-    return Plan(
-        integer_nodes=frozenset(integer),
-        float_convs=tuple(
-            node.name for node in model.graph.node if node.op_type == "Conv" and node.name not in integer
-        ),
-        roots=roots,
-        guarded=frozenset(_guarded(index, roots, integer)),
-        unit=frozenset(root for root in roots.values() if _op_of(index, root) in UNIT_OPS),
-        gated=frozenset(root for root in roots.values() if _feeds_silu(index, root)),
-    )
+
+    def __init__(self, model: "ModelProto") -> None:
+        self._model = model
+        self._by_name = {node.name: node for node in model.graph.node}
+        self._floats = _float_tensors(model)
+        self.index = GraphIndex.of(model)
+        self.tail = find_tail(model)
+        self._stem = _stem(model, self.index)
+
+    def plan(
+        self,
+        *,
+        exclude_nodes: Sequence[str] = (),
+        truncate: Sequence[str] = (),
+        leave_float: Sequence[str] = (),
+        absorb: bool = True,
+    ) -> Plan:
+        """Decide what runs in INT8.
+
+        Float stay: the decode tail and the last Convs, everything up to the first Conv and its activation, what follows
+        the tensors of `truncate`, the nodes of `exclude_nodes`, the Convs of `leave_float` with their activations.
+
+        Args:
+            absorb: let the range after a Relu or Clip do its work; only a range that may begin at zero can.
+
+        Raises:
+            ConfigError: a name is not in the model.
+        """
+        model, index = self._model, self.index
+        _check_names(model, index, exclude_nodes=exclude_nodes, truncate=truncate, leave_float=leave_float)
+        kept = set(self.tail.nodes) | set(self.tail.last_convs) | self._stem | set(exclude_nodes)
+        kept |= _downstream(index, truncate)
+        for name in leave_float:
+            kept |= {name, *(node.name for node in activation_of(index, self._by_name[name]))}
+        candidates = [
+            node for node in model.graph.node if node.name not in kept and _has_float_output(node, self._floats)
+        ]
+        integer, absorbed = _integer_nodes(index, candidates, absorb=absorb)
+        passing = [node for node in candidates if node.op_type in PASSING_OPS]
+        roots = _share(index, _stored_tensors(model, index, integer, absorbed), passing)
+        integer |= absorbed | {node.name for node in passing if node.output[0] in roots}
+        return Plan(
+            integer_nodes=frozenset(integer),
+            float_convs=tuple(
+                node.name for node in model.graph.node if node.op_type == "Conv" and node.name not in integer
+            ),
+            roots=roots,
+            guarded=frozenset(_guarded(index, roots, integer)),
+            unit=frozenset(root for root in roots.values() if _op_of(index, root) in UNIT_OPS),
+            gated=frozenset(root for root in roots.values() if _feeds_silu(index, root)),
+        )
 
 
 def activation_of(index: GraphIndex, node: "NodeProto") -> tuple["NodeProto", ...]:

@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mecha.graph.index import GraphIndex
+from mecha.graph.weight_only import WEIGHT_ONLY, is_weight_only
+from mecha.quantize.parameters import ConvParameters, parameters_of, stored_floats
 from mecha.quantize.plan import Plan
 from mecha.quantize.ranges import (
     ActivationType,
@@ -39,25 +42,41 @@ class Storage:
     scheme: Scheme = "uniform"
 
 
-def write_pairs(model: "ModelProto", plan: Plan, ranges: Mapping[str, Range], storage: Storage) -> "ModelProto":
+def write_pairs(
+    model: "ModelProto",
+    plan: Plan,
+    ranges: Mapping[str, Range],
+    storage: Storage,
+    parameters: Mapping[str, ConvParameters] = MappingProxyType({}),
+) -> "ModelProto":
     """Return the INT8 model. Its inputs, outputs and metadata are those of `model`, which is not changed.
 
     Args:
         model: the FP32 model, opset 13 or later.
         ranges: by root tensor of the plan.
+        parameters: by Conv, what its weights and bias are to be; those of others are taken from the model, the weights
+            rounded to the nearest integer.
     """
-    return _Writer(model, plan, ranges, storage).write()
+    return _Writer(model, plan, ranges, storage, parameters).write()
 
 
 class _Writer:
     """One model being written: collects nodes and initializers, then puts them into a copy."""
 
-    def __init__(self, model: "ModelProto", plan: Plan, ranges: Mapping[str, Range], storage: Storage) -> None:
+    def __init__(
+        self,
+        model: "ModelProto",
+        plan: Plan,
+        ranges: Mapping[str, Range],
+        storage: Storage,
+        parameters: Mapping[str, ConvParameters],
+    ) -> None:
         self._model = model
         self._index = GraphIndex.of(model)
         self._plan = plan
         self._ranges = ranges
         self._storage = storage
+        self._parameters = parameters
         self._steps: dict[str, Step] = {}
         self._nodes: list[NodeProto] = []
         self._added: dict[str, NDArray[Any]] = {}
@@ -95,7 +114,9 @@ class _Writer:
             if name in self._dequantized and (integer or self._made_in_integers(name)):
                 copy.input[position] = self._dequantized[name]
         if integer and node.op_type == "Conv":
-            self._store_weights(copy, node)
+            self._store_conv(copy, node)
+        elif node.name in self._parameters:
+            self._replace(copy, self._parameters[node.name])
         elif integer and node.op_type in {"Add", "Mul", "Concat"}:
             self._store_operands(copy)
         self._nodes.append(copy)
@@ -177,35 +198,53 @@ class _Writer:
         self._nodes.append(onnx.helper.make_node("Clip", [source, *bounds], [result], self._name("Clip")))
         return result
 
-    def _store_weights(self, copy: "NodeProto", conv: "NodeProto") -> None:
+    def _store_conv(self, copy: "NodeProto", conv: "NodeProto") -> None:
         """Turn a Conv's weights into int8 per output channel and its bias into int32."""
         import onnx
 
-        bits, scheme = self._storage.weight_bits, self._storage.scheme
-        weights = _floats(self._index, conv.input[1])
+        given = self._parameters.get(conv.name) or parameters_of(self._index, conv)
         activation = self._step(self._plan.roots[conv.input[0]]).scale
-        scales = weight_scales(weights, bits=bits, scheme=scheme)
-        bias = _floats(self._index, conv.input[2]) if len(conv.input) > 2 and conv.input[2] else None  # noqa: PLR2004
-        if bias is not None and scheme != "power_of_two":
-            scales = scales_for_bias(scales, bias, activation)
-        inputs = [
-            self._constant(quantized_weights(weights, scales, bits=bits), "weight"),
-            self._constant(scales, "scale"),
-            self._zero_point(0, "int8", len(scales)),
-        ]
-        copy.input[1] = self._name("float")
-        self._nodes.append(onnx.helper.make_node("DequantizeLinear", inputs, [copy.input[1]], self._name("DQ"), axis=0))
-        if bias is None:
+        scales = given.scales
+        if scales is None:
+            scales = weight_scales(given.weights, bits=self._storage.weight_bits, scheme=self._storage.scheme)
+        if given.bias is not None and self._storage.scheme != "power_of_two":
+            scales = scales_for_bias(scales, given.bias, activation)
+        self._store_weights(copy, given.weights, scales)
+        if given.bias is None:
             return
         # onnxruntime multiplies the two scales in 32 bits: the bias must be rounded by that very product.
         bias_scales = (np.float32(activation) * scales).astype(np.float32)
         inputs = [
-            self._constant(quantized_bias(bias, bias_scales.astype(np.float64)), "bias"),
+            self._constant(quantized_bias(given.bias, bias_scales.astype(np.float64)), "bias"),
             self._constant(bias_scales, "scale"),
             self._zero_point(0, "int32", len(scales)),
         ]
         copy.input[2] = self._name("float")
         self._nodes.append(onnx.helper.make_node("DequantizeLinear", inputs, [copy.input[2]], self._name("DQ"), axis=0))
+
+    def _replace(self, copy: "NodeProto", given: ConvParameters) -> None:
+        """Give a Conv that computes in float other weights, stored as integers where they have scales, and a bias."""
+        if given.scales is None:
+            copy.input[1] = self._constant(given.weights, "weight")
+        else:
+            self._store_weights(copy, given.weights, given.scales, ending=WEIGHT_ONLY)
+        if given.bias is not None:
+            del copy.input[2:]
+            copy.input.append(self._constant(given.bias, "bias"))
+
+    def _store_weights(
+        self, copy: "NodeProto", weights: NDArray[np.float32], scales: NDArray[np.float32], *, ending: str = ""
+    ) -> None:
+        import onnx
+
+        inputs = [
+            self._constant(quantized_weights(weights, scales, bits=self._storage.weight_bits), "weight"),
+            self._constant(scales, "scale"),
+            self._zero_point(0, "int8", len(scales)),
+        ]
+        copy.input[1] = self._name("float")
+        name = self._name("DQ") + ending
+        self._nodes.append(onnx.helper.make_node("DequantizeLinear", inputs, [copy.input[1]], name, axis=0))
 
     def _store_operands(self, copy: "NodeProto") -> None:
         """Store the constant operands of Add, Mul and Concat as integers too: all inputs must be of one kind."""
@@ -214,7 +253,7 @@ class _Writer:
         for position, name in enumerate(copy.input):
             if name not in self._index.constants:
                 continue
-            values = _floats(self._index, name)
+            values = stored_floats(self._index, name)
             spread = Range(float(values.min(initial=0)), float(values.max(initial=0)))
             step = activation_step(spread, dtype=self._storage.activations, scheme="uniform")
             limits = np.iinfo(self._storage.activations)
@@ -230,17 +269,17 @@ class _Writer:
             )
 
 
-def _floats(index: GraphIndex, name: str) -> NDArray[np.float32]:
-    array = index.array(name)
-    if array is None:
-        message = f"{name} is not stored in the model"  # the plan takes stored constants only
-        raise ValueError(message)
-    return array.astype(np.float32)
-
-
 def stored_convs(nodes: Sequence["NodeProto"]) -> tuple[str, ...]:
-    """Return the names of the Convs whose weights are stored as integers, in graph order."""
-    dequantized = {name for node in nodes if node.op_type == "DequantizeLinear" for name in node.output}
+    """Return the names of the Convs whose weights are stored as integers, in graph order.
+
+    Those that are float by design are not among them, however their weights are stored.
+    """
+    dequantized = {
+        name
+        for node in nodes
+        if node.op_type == "DequantizeLinear" and not is_weight_only(node)
+        for name in node.output
+    }
     return tuple(
         node.name for node in nodes if node.op_type == "Conv" and len(node.input) > 1 and node.input[1] in dequantized
     )

@@ -5,12 +5,15 @@ build must be stoppable. It runs at low priority, ends when its parent ends, and
 """
 
 import contextlib
+import os
 import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mecha.errors import MechaError, QuantizationError
+from mecha.project import cache_dir
+from mecha.quantize.calibration_cache import CalibrationCache
 from mecha.service.background import end_with_parent, give_way
 from mecha.service.build_report import write_report
 from mecha.service.candidate import adopted, require_int8, tried, worth_words
@@ -34,6 +37,9 @@ if TYPE_CHECKING:
 # A method that gains less is faster, but the next one may be faster still: on one CPU dynamic_int8 reached 1.1x where
 # static_int8 reached twice that. What is right and quickest of all that was tried wins.
 ENOUGH_SPEEDUP = 1.5
+# What is wrong must come so much nearer to FP32, and may give up so much of what INT8 saves.
+_NEARER = 0.25
+_ANY_COST = 1.0
 
 
 def _say(line: ProgressLine | DoneLine | FaultLine) -> None:
@@ -71,6 +77,7 @@ class Escalation:
     def __init__(self, job: BuildJob) -> None:
         self._job = job
         self._calibration, self._gate_frames = _frames(job)
+        self._cache = CalibrationCache(cache_dir(os.environ) / "calibration")
         self._tried: list[_Attempt] = []
 
     def run(self) -> Int8Record:
@@ -158,7 +165,8 @@ class Escalation:
 
     def _build(self, method: str, target: Path, *, leave_worst_float: bool) -> "Built":
         from mecha.quantize.dynamic import build_dynamic
-        from mecha.quantize.static import StaticOptions, build_static
+        from mecha.quantize.options import StaticOptions
+        from mecha.quantize.static import build_static
 
         job = self._job
         _progress("quantize", 0, None)
@@ -166,14 +174,28 @@ class Escalation:
             return build_dynamic(job.fp32, target)
         config = job.quantize
         options = StaticOptions(
-            range=config.range, exclude_nodes=config.exclude_nodes, truncate=config.truncate, scheme=config.scheme
+            range=config.range,
+            z_threshold=config.z_threshold,
+            exclude_nodes=config.exclude_nodes,
+            truncate=config.truncate,
+            scheme=config.scheme,
+            equalization=config.equalization,
+            rounding=config.rounding,
+            bias_correction=config.bias_correction,
+            mixed_precision=config.mixed_precision,
+            max_accuracy_drop=config.max_accuracy_drop,
+            target=config.target,
         )
         if leave_worst_float:
-            from mecha.quantize.blocks import worst_blocks
-
-            worst = worst_blocks(job.fp32, self._calibration, job.spec, options=options, progress=_progress)
-            options = replace(options, leave_float=worst)
-        return build_static(job.fp32, target, self._calibration, job.spec, options=options, progress=_progress)
+            options = replace(
+                options,
+                mixed_precision=True,
+                max_accuracy_drop=config.max_accuracy_drop * _NEARER,
+                largest_cost=_ANY_COST,
+            )
+        return build_static(
+            job.fp32, target, self._calibration, job.spec, options=options, progress=_progress, cache=self._cache
+        )
 
     def _record(self) -> Int8Record:
         job, first = self._job, self._tried[0].tried

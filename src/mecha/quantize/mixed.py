@@ -1,0 +1,142 @@
+"""Mixed precision: the fewest milliseconds left float that bring INT8 near enough to FP32."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from mecha.graph.index import GraphIndex
+from mecha.quantize.built import CurvePoint
+from mecha.quantize.plan import Plan
+from mecha.quantize.probe import Probe, Recipe
+
+# Only so many blocks are measured, those with the tensors that lose most, and all of them at first where INT8 is far
+# off: what a tensor loses says little about what that does. All rounds together measure so many builds.
+BLOCKS_TRIED = 16
+BUILDS_TRIED = 128
+# Another block must take away this share of the error that is left.
+LEAST_GAIN = 0.02
+# INT8 that is so many times farther from FP32 than it should be may cost what it must.
+FAR_OFF = 5.0
+# Where INT8 saves next to nothing, what stays float may still take this share of its time: it should at least be right.
+LEAST_ALLOWED = 0.05
+_LARGEST_BLOCK = 8
+_WINDOW = 8
+_LEAST_COST_SHARE = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """What a Conv with its activation takes in either precision, milliseconds, by name."""
+
+    fp32_ms: Mapping[str, float]
+    int8_ms: Mapping[str, float]
+
+    @property
+    def saved_ms(self) -> float:
+        """By all Convs together."""
+        return max(sum(self.fp32_ms.values()) - sum(self.int8_ms.values()), 0.0)
+
+    def of(self, convs: Iterable[str]) -> float:
+        """Milliseconds that these cost when they are float; never nothing, so that fewer are better."""
+        least = _LEAST_COST_SHARE * sum(self.int8_ms.values())
+        return sum(max(self.fp32_ms.get(name, 0.0) - self.int8_ms.get(name, 0.0), least) for name in convs)
+
+
+def leave_worst_float(
+    probe: Probe, recipe: Recipe, blocks: Sequence[frozenset[str]], costs: Costs, *, target: float, largest_cost: float
+) -> tuple[Recipe, tuple[CurvePoint, ...]]:
+    """Leave float one block after the other, the one that takes away most error in a millisecond first.
+
+    Args:
+        blocks: sets of Convs that are left float together, the most promising first.
+        target: error at the decode tail that is near enough.
+        largest_cost: share of the time that INT8 saves which may be spent, unless the error is FAR_OFF.
+
+    Returns:
+        The recipe, and a point for each step; the first is the recipe as it came.
+    """
+    error = probe.error(recipe)
+    curve = [CurvePoint((), error, 0.0)]
+    waiting = list(blocks if error > FAR_OFF * target else blocks[:BLOCKS_TRIED])
+    chosen: set[str] = set()
+    allowed = max(largest_cost * costs.saved_ms, LEAST_ALLOWED * sum(costs.int8_ms.values()))
+    left = BUILDS_TRIED
+    while error > target:
+        far_off = error > FAR_OFF * target
+        waiting = [block for block in waiting if block - chosen]
+        affordable = [block for block in waiting if far_off or costs.of(chosen | block) <= allowed][:left]
+        left -= len(affordable)
+        tried = [(probe.error(_with(recipe, chosen | block)), block) for block in affordable]
+        better = [(found, block) for found, block in tried if found < error * (1 - LEAST_GAIN)]
+        if not better:
+            break
+        error, best = max(better, key=lambda item: _worth(error, item[0], costs.of(item[1] - chosen), target))
+        curve.append(CurvePoint(tuple(sorted(best - chosen)), error, costs.of(chosen | best)))
+        chosen |= best
+        waiting = [block for _, block in sorted(tried, key=lambda item: item[0])][:BLOCKS_TRIED]
+    return _with(recipe, chosen), tuple(curve)
+
+
+def _worth(before: float, after: float, cost: float, target: float) -> float:
+    """Error taken away in a millisecond; what goes below the target is worth nothing more."""
+    return (before - max(after, target)) / cost
+
+
+def _with(recipe: Recipe, convs: set[str] | frozenset[str]) -> Recipe:
+    return replace(recipe, leave_float=tuple(sorted({*recipe.leave_float, *convs})))
+
+
+def blocks_around(
+    index: GraphIndex, plan: Plan, tensors: Sequence[str], convs: Sequence[str]
+) -> tuple[frozenset[str], ...]:
+    """Return what must be left float so that a tensor need not be stored: the Convs that make and that read it.
+
+    Windows of neighbouring Convs follow: what comes of many small losses has no single tensor to blame.
+
+    Args:
+        tensors: root tensors of the plan, the worst first.
+        convs: names of all Convs, in graph order.
+
+    Returns:
+        Sets of names of Convs that are integer now; each set once, those too large to be left float left out.
+    """
+    floats = set(plan.float_convs)
+    found: dict[frozenset[str], None] = {}
+    for tensor in tensors:
+        around = frozenset((_makers(index, tensor) | _readers(index, tensor)) - floats)
+        if 0 < len(around) <= _LARGEST_BLOCK:
+            found.setdefault(around)
+    integer = [name for name in convs if name not in floats]
+    for start in range(0, len(integer), _WINDOW // 2):
+        found.setdefault(frozenset(integer[start : start + _WINDOW]))
+    return tuple(found)
+
+
+def _makers(index: GraphIndex, tensor: str) -> set[str]:
+    convs: set[str] = set()
+    seen: set[str] = set()
+    stack = [tensor]
+    while stack:
+        name = stack.pop()
+        node = index.producers.get(name)
+        if node is None or name in seen or name in index.constants:
+            continue
+        seen.add(name)
+        if node.op_type == "Conv":
+            convs.add(node.name)
+        else:
+            stack.extend(node.input)
+    return convs
+
+
+def _readers(index: GraphIndex, tensor: str) -> set[str]:
+    convs: set[str] = set()
+    seen: set[str] = set()
+    stack = [tensor]
+    while stack:
+        for node in index.consumers.get(stack.pop(), ()):
+            if node.op_type == "Conv":
+                convs.add(node.name)
+            elif node.name not in seen:
+                seen.add(node.name)
+                stack.extend(node.output)
+    return convs

@@ -1,0 +1,43 @@
+"""What can be chosen about a static INT8 build."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from mecha.quantize.ranges import Scheme
+
+Target = Literal["auto", "x86_64", "x86_64-vnni", "arm64"]
+
+
+@dataclass(frozen=True, slots=True)
+class StaticOptions:
+    """How static INT8 is made.
+
+    Attributes:
+        range: how the range of a tensor is found; "auto" chooses by the error at the decode tail.
+        z_threshold: what lies farther from the mean than so many standard deviations is left out of every range.
+        exclude_nodes: nodes that stay float.
+        truncate: tensors after which everything stays float, besides the decode tail.
+        scheme: form of the scales.
+        leave_float: names of further Convs that stay float with their activations.
+        equalization: spread the channels of a tensor evenly where the activation allows it.
+        rounding: round weights by reconstruction, not each to its nearest integer.
+        bias_correction: take the mean error off each bias.
+        mixed_precision: leave float what does most harm.
+        max_accuracy_drop: the error at the decode tail, noise over signal, that mixed precision aims at.
+        largest_cost: the share of the time saved by INT8 that it may spend on what stays float.
+        target: the kind of CPU that the integers are laid out for; "auto" is this one.
+    """
+
+    range: str = "auto"
+    z_threshold: float | None = None
+    exclude_nodes: tuple[str, ...] = ()
+    truncate: tuple[str, ...] = ()
+    scheme: Scheme = "uniform"
+    leave_float: tuple[str, ...] = ()
+    equalization: bool = True
+    rounding: bool = True
+    bias_correction: bool = True
+    mixed_precision: bool = True
+    max_accuracy_drop: float = 0.01
+    largest_cost: float = 0.1
+    target: Target = "auto"

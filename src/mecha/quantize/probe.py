@@ -1,0 +1,106 @@
+"""How far INT8 is from FP32 where the decode tail begins: the measure by which a build is chosen."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mecha.detect.session import Session
+from mecha.graph.cut import cut_at
+from mecha.quantize.parameters import ConvParameters
+from mecha.quantize.plan import Plan, Planner
+from mecha.quantize.qdq import Storage, write_pairs
+from mecha.quantize.ranges import Range
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+# Below this the FP32 model gives the same everywhere, and any error would count as endless.
+_LEAST_SIGNAL = 1e-12
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Recipe:
+    """All that decides about an INT8 file, besides the model and the form of its integers.
+
+    Attributes:
+        ranges: by root tensor of the plan with nothing left float besides.
+        parameters: by Conv, what takes the place of its weights and bias.
+        leave_float: names of Convs that stay float with their activations, besides those that always do.
+    """
+
+    ranges: Mapping[str, Range]
+    parameters: Mapping[str, ConvParameters] = field(default_factory=dict)
+    leave_float: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Writer:
+    """Writes recipes as models.
+
+    Attributes:
+        planner: of a model that has the Convs and tensors of every model that is written.
+        plan_of: what becomes integer with these Convs left float.
+    """
+
+    planner: Planner
+    plan_of: Callable[[tuple[str, ...]], Plan]
+    storage: Storage
+
+    def write(self, model: "ModelProto", recipe: Recipe) -> "ModelProto":
+        """Return the INT8 model of a recipe.
+
+        A Conv that is left float keeps its rounded weights, stored as integers, where the recipe has some: they are as
+        good as its own, and a quarter of the size.
+        """
+        return write_pairs(model, self.plan_of(recipe.leave_float), recipe.ranges, self.storage, recipe.parameters)
+
+
+class Probe:
+    """FP32's values at the decode tail on a few frames, and how far a recipe is from them.
+
+    Args:
+        model: FP32, of one input size.
+        inputs: input tensors (1, 3, height, width).
+        on_probe: called with the number of recipes tried so far.
+    """
+
+    def __init__(
+        self,
+        model: "ModelProto",
+        writer: Writer,
+        inputs: Sequence[NDArray[np.float32]],
+        *,
+        threads: int,
+        on_probe: Callable[[int], None],
+    ) -> None:
+        self.body = cut_at(model, writer.planner.tail.boundary)
+        self.writer = writer
+        self._inputs = inputs
+        self._threads = threads
+        self._on_probe = on_probe
+        self._tried = 0
+        self._expected = self._run(self.body)
+
+    def error(self, recipe: Recipe) -> float:
+        """Return the power of the error over the power of the signal, the mean of all tensors that enter the tail.
+
+        The signal is what differs from place to place: class logits sit on a constant far larger than themselves.
+        """
+        seen = self._run(self.writer.write(self.body, recipe))
+        self._tried += 1
+        self._on_probe(self._tried)
+        count = len(self._expected[0])
+        noise, signal = np.zeros(count), np.zeros(count)
+        for expected, got in zip(self._expected, seen, strict=True):
+            for at, (wanted, value) in enumerate(zip(expected, got, strict=True)):
+                places = tuple(range(2, wanted.ndim))
+                noise[at] += float(np.square(value - wanted).sum())
+                signal[at] += float(np.square(wanted - wanted.mean(axis=places, keepdims=True)).sum())
+        return float((noise / np.maximum(signal, _LEAST_SIGNAL)).mean())
+
+    def _run(self, model: "ModelProto") -> list[list[NDArray[np.float32]]]:
+        session = Session(model.SerializeToString(), threads=self._threads, where="INT8 model")
+        return [session.run(tensor) for tensor in self._inputs]
