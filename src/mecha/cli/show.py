@@ -65,7 +65,8 @@ def _tuned_lines(tuned: dict[str, Any], *, here: bool) -> Iterator[str]:
 def session_text(session: dict[str, Any]) -> str:
     """Return how a session was tuned: `2 threads, CPU`."""
     threads = f"{session['threads']} thread{'s' if session['threads'] > 1 else ''}"
-    return f"{threads}, {session['provider'].removesuffix('ExecutionProvider')}"
+    padding = ", frames padded to the square" if session["square"] else ""
+    return f"{threads}, {session['provider'].removesuffix('ExecutionProvider')}{padding}"
 
 
 def bench_lines(result: dict[str, Any]) -> Iterator[str]:
