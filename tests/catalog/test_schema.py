@@ -55,6 +55,12 @@ def test_a_quantize_table_enables_int8_and_escalates_unless_told_otherwise() -> 
         exclude_nodes=(),
         truncate=(),
         scheme="uniform",
+        z_threshold=None,
+        equalization=True,
+        rounding=True,
+        bias_correction=True,
+        mixed_precision=True,
+        target="auto",
         calibration=None,
     )
 
@@ -77,6 +83,12 @@ max_accuracy_drop = 0
 scheme = "power_of_two"
 exclude_nodes = ["/a"]
 truncate = ["b"]
+z_threshold = 4
+equalization = false
+rounding = false
+bias_correction = false
+mixed_precision = false
+target = "x86_64-vnni"
 [models.quantize.calibration]
 repo = "a/b"
 repo_type = "model"
@@ -87,9 +99,10 @@ samples = 4
     assert parsed.sha256 == "ab" * 32
     assert (parsed.revision, parsed.size_bytes, parsed.input_size, parsed.family) == ("refs/pr/1", 12, 320, "yolov8")
     assert parsed.label_names == ("cone", "ball")
-    assert parsed.quantize.calibration == CalibrationConfig(
-        repo="a/b", repo_type="model", files=("x/1.jpg",), samples=4
-    )
+    quantize = parsed.quantize
+    assert (quantize.z_threshold, quantize.target) == (4.0, "x86_64-vnni")
+    assert not (quantize.equalization or quantize.rounding or quantize.bias_correction or quantize.mixed_precision)
+    assert quantize.calibration == CalibrationConfig(repo="a/b", repo_type="model", files=("x/1.jpg",), samples=4)
 
 
 def test_labels_are_a_list_or_coco_or_a_file_in_the_repo() -> None:
@@ -136,6 +149,15 @@ def test_coco_has_eighty_classes_in_the_order_of_their_ids() -> None:
             '[models.quantize]\nscheme = "log"',
             '7: models[0].quantize.scheme: got "log"; expected uniform, symmetric or power_of_two',
         ),
+        (
+            '[models.quantize]\ntarget = "arm"',
+            '7: models[0].quantize.target: got "arm"; expected auto, x86_64, x86_64-vnni or arm64',
+        ),
+        (
+            "[models.quantize]\nz_threshold = 0",
+            "7: models[0].quantize.z_threshold: got 0; expected standard deviations, a number above 0",
+        ),
+        ("[models.quantize]\nrounding = 1", "7: models[0].quantize.rounding: got 1; expected true or false"),
         ("[models.quantise]\nenabled = true", '6: models[0].quantise: unknown key; did you mean "quantize"?'),
         (
             "[models.quantize.calibration]\nsamples = 8",
