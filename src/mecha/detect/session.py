@@ -58,6 +58,11 @@ def default_threads() -> int:
     return threads_for(usable_cores())
 
 
+def build_threads() -> int:
+    """Return how many threads a process of low priority uses that makes INT8: it takes what nobody else wants."""
+    return min(usable_cores(), MAX_DEFAULT_THREADS)
+
+
 def usable_cores() -> int:
     """Return the physical cores that this process may use, at least 1."""
     import psutil

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
 
 # Blocks that follow one another. Each costs two sessions; dependent Convs corrected together overshoot.
-BLOCKS = 8
+BLOCKS = 5
 _PREFIX = "bias mean"
 
 

@@ -8,12 +8,15 @@ from mecha.quantize.built import CurvePoint
 from mecha.quantize.plan import Plan
 from mecha.quantize.probe import Probe, Recipe
 
-# Only so many blocks are measured, those with the tensors that lose most, and all of them at first where INT8 is far
-# off: what a tensor loses says little about what that does. All rounds together measure so many builds.
-BLOCKS_TRIED = 16
+# Only so many blocks are measured, those with the tensors that lose most; what a tensor loses says little about what
+# that does, so where INT8 is far off all others may follow. All rounds together measure so many builds.
+BLOCKS_TRIED = 12
 BUILDS_TRIED = 128
-# Another block must take away this share of the error that is left.
-LEAST_GAIN = 0.02
+# The others are measured where none of these leaves at most this share of the error.
+HELPS = 0.7
+# Another block must take away this share of the error that is left; less will do where INT8 is far off.
+LEAST_GAIN = 0.05
+LEAST_GAIN_FAR_OFF = 0.02
 # INT8 that is so many times farther from FP32 than it should be may cost what it must.
 FAR_OFF = 5.0
 # Where INT8 saves next to nothing, what stays float may still take this share of its time: it should at least be right.
@@ -56,7 +59,7 @@ def leave_worst_float(
     """
     error = probe.error(recipe)
     curve = [CurvePoint((), error, 0.0)]
-    waiting = list(blocks if error > FAR_OFF * target else blocks[:BLOCKS_TRIED])
+    waiting, others = list(blocks[:BLOCKS_TRIED]), list(blocks[BLOCKS_TRIED:])
     chosen: set[str] = set()
     allowed = max(largest_cost * costs.saved_ms, LEAST_ALLOWED * sum(costs.int8_ms.values()))
     left = BUILDS_TRIED
@@ -66,7 +69,11 @@ def leave_worst_float(
         affordable = [block for block in waiting if far_off or costs.of(chosen | block) <= allowed][:left]
         left -= len(affordable)
         tried = [(probe.error(_with(recipe, chosen | block)), block) for block in affordable]
-        better = [(found, block) for found, block in tried if found < error * (1 - LEAST_GAIN)]
+        if far_off and others and all(found > error * HELPS for found, _ in tried):
+            waiting, others = [*waiting, *others], []
+            continue
+        least = LEAST_GAIN_FAR_OFF if far_off else LEAST_GAIN
+        better = [(found, block) for found, block in tried if found < error * (1 - least)]
         if not better:
             break
         error, best = max(better, key=lambda item: _worth(error, item[0], costs.of(item[1] - chosen), target))

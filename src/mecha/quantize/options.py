@@ -1,11 +1,25 @@
 """What can be chosen about a static INT8 build."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
-from mecha.quantize.ranges import Scheme
+from mecha.quantize.ranges import PERCENTILE, Scheme
 
 Target = Literal["auto", "x86_64", "x86_64-vnni", "arm64"]
+
+
+@dataclass(frozen=True, slots=True)
+class RangeChoice:
+    """How the range of one tensor is found, where it is not as everywhere.
+
+    Attributes:
+        method: None as everywhere.
+        percentile: of the method "percentile".
+    """
+
+    method: str | None = None
+    percentile: float = PERCENTILE
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +28,8 @@ class StaticOptions:
 
     Attributes:
         range: how the range of a tensor is found; "auto" chooses by the error at the decode tail.
+        percentile: of the range method "percentile": the share of values, of 100, below the upper end.
+        tensor_ranges: by tensor, how its range is found where it is not as everywhere.
         z_threshold: what lies farther from the mean than so many standard deviations is left out of every range.
         exclude_nodes: nodes that stay float.
         truncate: tensors after which everything stays float, besides the decode tail.
@@ -29,6 +45,8 @@ class StaticOptions:
     """
 
     range: str = "auto"
+    percentile: float = PERCENTILE
+    tensor_ranges: Mapping[str, RangeChoice] = field(default_factory=dict)
     z_threshold: float | None = None
     exclude_nodes: tuple[str, ...] = ()
     truncate: tuple[str, ...] = ()
@@ -39,5 +57,5 @@ class StaticOptions:
     bias_correction: bool = True
     mixed_precision: bool = True
     max_accuracy_drop: float = 0.01
-    largest_cost: float = 0.1
+    largest_cost: float = 0.05
     target: Target = "auto"

@@ -18,7 +18,7 @@ FIRST_METHOD = "mean_minmax"
 WHOLE_METHODS = ("percentile", "mse", "minmax")
 METHODS = (FIRST_METHOD, *WHOLE_METHODS, "mae", "entropy")
 # The tensors that lose most of themselves are tried one by one; the others hardly reach the outputs.
-TENSORS_TRIED = 8
+TENSORS_TRIED = 5
 # What gains less is noise of the few frames it is measured on.
 LEAST_GAIN = 0.02
 _ALIKE = 0.02

@@ -16,7 +16,7 @@ _BLOCK = 64
 
 
 def rounded(
-    weights: NDArray[np.float32], grams: NDArray[np.float64], scales: NDArray[np.float32], *, limit: int
+    weights: NDArray[np.float32], grams: NDArray[np.float32], scales: NDArray[np.float32], *, limit: int
 ) -> NDArray[np.int8]:
     """Round weights to integers.
 
@@ -34,30 +34,30 @@ def rounded(
     diagonal = np.einsum("gkk->gk", grams)
     # The inputs that matter most go first, while all others can still make up for them.
     order = np.argsort(-diagonal, axis=1, kind="stable")
-    left = np.take_along_axis(weights.astype(np.float64), order[:, None, :], axis=2)
+    left = np.take_along_axis(weights, order[:, None, :], axis=2)
     factors = _factors(grams, order)
-    steps = scales.astype(np.float64)
     for start in range(0, inputs, _BLOCK):
         end = min(start + _BLOCK, inputs)
-        errors = np.empty((*weights.shape[:2], end - start))
+        errors = np.empty((*weights.shape[:2], end - start), dtype=np.float32)
         for column in range(start, end):
             wanted = left[:, :, column]
-            found = np.clip(np.rint(wanted / steps), -limit, limit)
+            found = np.clip(np.rint(wanted / scales), -limit, limit)
             np.put_along_axis(integers, order[:, None, column, None], found[:, :, None].astype(np.int8), axis=2)
-            error = (wanted - found * steps) / factors[:, None, column, column]
+            error = (wanted - found * scales) / factors[:, None, column, column]
             errors[:, :, column - start] = error
             left[:, :, column + 1 : end] -= error[:, :, None] * factors[:, None, column, column + 1 : end]
         left[:, :, end:] -= errors @ factors[:, start:end, end:]
     return integers
 
 
-def _factors(grams: NDArray[np.float64], order: NDArray[np.intp]) -> NDArray[np.float64]:
+def _factors(grams: NDArray[np.float32], order: NDArray[np.intp]) -> NDArray[np.float32]:
     """Return the upper Cholesky factor of the inverse of each damped Gram matrix, its inputs in `order`."""
-    sorted_rows = np.take_along_axis(grams, order[:, :, None], axis=1)
-    damped = np.take_along_axis(sorted_rows, order[:, None, :], axis=2)
+    damped = np.take_along_axis(np.take_along_axis(grams, order[:, :, None], axis=1), order[:, None, :], axis=2)
     inputs = damped.shape[1]
     places = np.arange(inputs)
     mean = np.einsum("gkk->g", damped) / inputs
     damped[:, places, places] += (DAMPING * mean + np.finfo(np.float32).tiny)[:, None]
-    upper: NDArray[np.float64] = np.linalg.cholesky(np.linalg.inv(damped)).transpose(0, 2, 1)
+    inverse = np.linalg.inv(damped)
+    del damped  # a third of what this step holds; the largest Convs have 2304 inputs
+    upper: NDArray[np.float32] = np.linalg.cholesky(inverse).transpose(0, 2, 1)
     return upper

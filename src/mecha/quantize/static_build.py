@@ -16,7 +16,7 @@ from mecha.quantize.built import Built, CurvePoint, Gain
 from mecha.quantize.calibrate import CalibrationCache, Inputs, Observed, Tensor, observe, range_of
 from mecha.quantize.equalization import equalizing, find_pairs, with_initializers
 from mecha.quantize.fusion import float_convs, requantized_convs
-from mecha.quantize.mixed import Costs, blocks_around, leave_worst_float
+from mecha.quantize.mixed import FAR_OFF, Costs, blocks_around, leave_worst_float
 from mecha.quantize.node_latency import conv_times
 from mecha.quantize.observe import frames_apart
 from mecha.quantize.options import StaticOptions, Target
@@ -36,8 +36,9 @@ _UNIT = Range(0.0, 1.0)
 # SiLU(-6) is -0.015, and what is below comes closer to zero still. Convs reach -100 there, and the integers spent on it
 # are missing above: cutting it off halved the error at yolov8n's head.
 _SILU_FLOOR = -6.0
-# Kept in memory as input tensors: one in four judges, the others are learned from.
-_FRAMES_KEPT = 16
+# Kept in memory as input tensors: one in five judges, the others are learned from.
+_FRAMES_KEPT = 15
+_JUDGES_APART = 5
 _LATENCY_RUNS = 4
 _NEAR_ENOUGH = 0.25
 
@@ -106,8 +107,8 @@ class StaticBuild:
                 f"{where}: got no Conv between the first one and the decode tail; expected at least one to quantize"
             )
         kept = source.spread(_FRAMES_KEPT)
-        self._judged = kept[::4]
-        self._learned = [tensor for at, tensor in enumerate(kept) if at % 4] or kept
+        self._judged = kept[::_JUDGES_APART]
+        self._learned = [tensor for at, tensor in enumerate(kept) if at % _JUDGES_APART] or kept
 
     def run(self) -> tuple[bytes, Built]:
         """Return the file and what is to be said of it.
@@ -139,7 +140,7 @@ class StaticBuild:
                 target=options.max_accuracy_drop,
             )
             self._gains += gains
-            if options.mixed_precision and gains[-1].after > options.max_accuracy_drop:
+            if options.mixed_precision and gains[-1].after > FAR_OFF * options.max_accuracy_drop:
                 recipe, more = self._mix(probe, recipe, self._worst(observed, recipe))
                 curve += more[1:]
         if options.bias_correction and search:
@@ -200,10 +201,12 @@ class StaticBuild:
         return found | dict.fromkeys(self._base.unit, _UNIT)
 
     def _range(self, observed: Observed, name: str, method: str) -> Range:
+        chosen = self._options.tensor_ranges.get(name)
         return range_of(
             observed,
             name,
-            method,
+            method if chosen is None or chosen.method is None else chosen.method,
+            percentile=self._options.percentile if chosen is None else chosen.percentile,
             scheme=self._options.scheme,
             z_threshold=self._options.z_threshold,
             floor=_SILU_FLOOR if name in self._base.gated else None,
@@ -268,7 +271,7 @@ class StaticBuild:
 
     def _correct(self, probe: Probe, recipe: Recipe) -> Recipe:
         before = probe.error(recipe)
-        recipe, after = corrected(probe, recipe, before, self._learned, threads=self._threads)
+        recipe, after = corrected(probe, recipe, before, self._learned[::2], threads=self._threads)
         self._gains.append(Gain("bias correction", before, after, kept=after < before))
         return recipe
 

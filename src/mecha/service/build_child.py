@@ -164,6 +164,7 @@ class Escalation:
         self._tried.append(_Attempt(tried(label, gate), file, built, gate))
 
     def _build(self, method: str, target: Path, *, leave_worst_float: bool) -> "Built":
+        from mecha.detect.session import build_threads
         from mecha.quantize.dynamic import build_dynamic
         from mecha.quantize.options import StaticOptions
         from mecha.quantize.static import build_static
@@ -194,7 +195,14 @@ class Escalation:
                 largest_cost=_ANY_COST,
             )
         return build_static(
-            job.fp32, target, self._calibration, job.spec, options=options, progress=_progress, cache=self._cache
+            job.fp32,
+            target,
+            self._calibration,
+            job.spec,
+            options=options,
+            progress=_progress,
+            threads=build_threads(),
+            cache=self._cache,
         )
 
     def _record(self) -> Int8Record:
