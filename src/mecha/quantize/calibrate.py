@@ -11,7 +11,15 @@ from mecha.errors import ConfigError
 from mecha.quantize.calibration_cache import CalibrationCache, calibration_key
 from mecha.quantize.histogram import Histogram
 from mecha.quantize.observe import Inputs, Observed, Tensor, observe
-from mecha.quantize.ranges import HISTOGRAM_METHODS, Range, Scheme, extremes, mean_extremes, percentile_range
+from mecha.quantize.ranges import (
+    HISTOGRAM_METHODS,
+    PERCENTILE,
+    Range,
+    Scheme,
+    extremes,
+    mean_extremes,
+    percentile_range,
+)
 from mecha.quantize.ranges_by_entropy import range_by_entropy
 from mecha.quantize.ranges_by_error import range_by_error
 
@@ -80,6 +88,7 @@ def range_of(
     scheme: Scheme = "uniform",
     z_threshold: float | None = None,
     floor: float | None = None,
+    percentile: float = PERCENTILE,
 ) -> Range:
     """Return the range of a tensor by one method, never wider than what was seen.
 
@@ -92,6 +101,7 @@ def range_of(
             extremes, or of the values in the histogram. None leaves out nothing.
         floor: values below it may become it, for nothing that reads the tensor tells them apart; the range does not go
             below it, and clipping to it is no error. None where every value counts.
+        percentile: of "percentile", 50 to 100: the share of values below the upper end, and above the lower one.
 
     Raises:
         ConfigError: z_threshold is not above zero.
@@ -103,7 +113,7 @@ def range_of(
     if method in HISTOGRAM_METHODS:
         histogram = observed.histograms[tensor]
         histogram = histogram if z_threshold is None else histogram.within(z_threshold)
-        found = _by_histogram(histogram if floor is None else histogram.raised(floor), method, scheme)
+        found = _by_histogram(histogram if floor is None else histogram.raised(floor), method, scheme, percentile)
         # The bins reach a little beyond what was seen.
         seen = extremes(lows, highs)
         found = Range(min(max(found.low, seen.low), seen.high), max(min(found.high, seen.high), seen.low))
@@ -115,7 +125,7 @@ def range_of(
     return Range(max(found.low, floor), max(found.high, floor))
 
 
-def _by_histogram(histogram: Histogram, method: str, scheme: Scheme) -> Range:
+def _by_histogram(histogram: Histogram, method: str, scheme: Scheme, percentile: float) -> Range:
     match method:
         case "mse":
             return range_by_error(histogram, power=2, scheme=scheme)
@@ -124,7 +134,7 @@ def _by_histogram(histogram: Histogram, method: str, scheme: Scheme) -> Range:
         case "entropy":
             return range_by_entropy(histogram, scheme=scheme)
         case _:
-            return percentile_range(histogram)
+            return percentile_range(histogram, percentile=percentile)
 
 
 def _within(values: NDArray[np.float64], z_threshold: float | None) -> NDArray[np.float64]:
