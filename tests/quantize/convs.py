@@ -26,7 +26,7 @@ def patches(
 
 
 def correlated(rng: np.random.Generator, count: int, inputs: int) -> NDArray[np.float64]:
-    """Return (count, inputs) inputs that go along with one another, as neighbouring pixels do; their means are not zero."""
+    """Return (count, inputs) inputs that go along with one another, as pixels do; their means are not zero."""
     mixing = rng.normal(size=(inputs, inputs)) / inputs**0.5 + 2 * rng.normal(size=(1, inputs))
     drawn: NDArray[np.float64] = rng.normal(size=(count, inputs)) @ mixing + rng.normal(size=inputs)
     return drawn

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 # Places taken of each frame. 200 on each of 16 frames leave a tenth of the error that rounding each weight makes.
 PLACES = 200
-# Sums in float32 are not known better than to this share of themselves: products of inputs that vary less, as those of a
-# covered camera, would be nothing but rounding, and no squares. Other inputs do not feel it.
+# Sums in float32 are not known better than to this share of themselves: products of inputs that vary less, as those of
+# a covered camera, would be nothing but rounding, and no squares. Other inputs do not feel it.
 _SUM_PRECISION = 4 * float(np.finfo(np.float32).eps)
 # What the matrices of one pass over the frames may take; more Convs take more passes.
 _LARGEST_PASS_BYTES = 48 * 2**20
@@ -135,7 +135,10 @@ def _centred(products: NDArray[np.float32]) -> Gram:
     """Take the means off: the bias makes up for them."""
     means = products[:, :-1, -1] / products[:, -1:, -1]
     centred = products[:, :-1, :-1]
+    unsure = _SUM_PRECISION * np.einsum("gkk->g", centred)
     centred -= products[:, :-1, -1:] * means[:, None, :]
+    inputs = np.arange(centred.shape[1])
+    centred[:, inputs, inputs] += unsure[:, None]
     return Gram(centred, means)
 
 

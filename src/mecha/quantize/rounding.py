@@ -57,7 +57,9 @@ def _factors(grams: NDArray[np.float32], order: NDArray[np.intp]) -> NDArray[np.
     places = np.arange(inputs)
     mean = np.einsum("gkk->g", damped) / inputs
     damped[:, places, places] += (DAMPING * mean + np.finfo(np.float32).tiny)[:, None]
-    inverse = np.linalg.inv(damped)
+    # H with its inputs reversed is L L', so H is R R' with an upper R, and R's inverse is the factor. The inverse of H
+    # itself has lost, in 32 bits and with inputs that nearly equal one another, what makes it positive.
+    lower = np.linalg.cholesky(damped[:, ::-1, ::-1])
     del damped  # a third of what this step holds; the largest Convs have 2304 inputs
-    upper: NDArray[np.float32] = np.linalg.cholesky(inverse).transpose(0, 2, 1)
+    upper: NDArray[np.float32] = np.linalg.inv(lower)[:, ::-1, ::-1]
     return upper
