@@ -38,7 +38,7 @@ def test_listing_models_loads_neither_arrays_nor_runtimes(tmp_path: Path) -> Non
 
 def test_help_names_every_command_with_a_line(tmp_path: Path) -> None:
     text = run("--help", cwd=tmp_path).stdout
-    for name in ("models", "detect", "dev", "run", "config", "init", "hub", "demo"):
+    for name in ("models", "detect", "quantize", "dev", "run", "config", "init", "hub", "demo"):
         assert f"\n  {name} " in text
 
 
@@ -62,7 +62,17 @@ def test_help_names_every_command_with_a_line(tmp_path: Path) -> None:
             "adopt",
         )
     ]
-    + [("config", "get"), ("config", "set"), ("hub", "serve"), ("dev",), ("run",), ("detect",), ("init",), ("demo",)],
+    + [
+        ("config", "get"),
+        ("config", "set"),
+        ("hub", "serve"),
+        ("dev",),
+        ("run",),
+        ("detect",),
+        ("quantize",),
+        ("init",),
+        ("demo",),
+    ],
     ids=" ".join,
 )
 def test_every_command_has_help(command: tuple[str, ...], tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from mecha.errors import INTERRUPTED_EXIT_CODE, MechaError
 _COMMANDS: dict[str, tuple[str, str]] = {
     "models": ("mecha.cli.models", "Pull, list, measure and remove models."),
     "detect": ("mecha.cli.detect", "Detect objects in an image, a folder, a video or a camera."),
+    "quantize": ("mecha.cli.quantize", "Make INT8 as a configuration of xquant or xslim says."),
     "dev": ("mecha.cli.dev", "Run the project's nodes, with inference timing logs."),
     "run": ("mecha.cli.run", "Run one node in this process."),
     "config": ("mecha.cli.config", "Read and change what a node runs with."),

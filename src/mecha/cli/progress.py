@@ -17,6 +17,8 @@ _WORDS = {
     "gather": "gathering frames",
     "calibrate": "calibrating",
     "quantize": "making INT8",
+    "round": "rounding weights",
+    "search": "comparing builds",
     "gate": "measuring INT8",
     "tune": "finding threads",
     "report": "writing the report",

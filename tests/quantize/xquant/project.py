@@ -18,7 +18,7 @@ class Project:
     def __init__(self, root: Path, model: onnx.ModelProto | None = None, *, photos: int = 4) -> None:
         self.root = root
         self.model = root / "net" / "small.onnx"
-        self.model.parent.mkdir()
+        self.model.parent.mkdir(parents=True)
         self.model.write_bytes((model or networks.yolov8_network()).SerializeToString())
         self.photos: list[Path] = []
         (root / "data" / "Calib").mkdir(parents=True)
