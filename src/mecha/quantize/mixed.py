@@ -50,6 +50,7 @@ def leave_worst_float(
     """Leave float one block after the other, the one that takes away most error in a millisecond first.
 
     Args:
+        recipe: what it leaves float already stays so, and counts among what is spent.
         blocks: sets of Convs that are left float together, the most promising first.
         target: error at the decode tail that is near enough.
         largest_cost: share of the time that INT8 saves which may be spent, unless the error is FAR_OFF.
@@ -58,9 +59,9 @@ def leave_worst_float(
         The recipe, and a point for each step; the first is the recipe as it came.
     """
     error = probe.error(recipe)
-    curve = [CurvePoint((), error, 0.0)]
+    chosen = set(recipe.leave_float)
+    curve = [CurvePoint((), error, costs.of(chosen))]
     waiting, others = list(blocks[:BLOCKS_TRIED]), list(blocks[BLOCKS_TRIED:])
-    chosen: set[str] = set()
     allowed = max(largest_cost * costs.saved_ms, LEAST_ALLOWED * sum(costs.int8_ms.values()))
     left = BUILDS_TRIED
     while error > target:

@@ -140,7 +140,8 @@ class StaticBuild:
                 target=options.max_accuracy_drop,
             )
             self._gains += gains
-            if options.mixed_precision and gains[-1].after > FAR_OFF * options.max_accuracy_drop:
+            least = min(min(gain.before, gain.after) for gain in gains)
+            if options.mixed_precision and least > FAR_OFF * options.max_accuracy_drop:
                 recipe, more = self._mix(probe, recipe, self._worst(observed, recipe))
                 curve += more[1:]
         if options.bias_correction and search:
@@ -250,6 +251,7 @@ class StaticBuild:
         return rounded
 
     def _mix(self, probe: Probe, recipe: Recipe, worst: Sequence[str]) -> tuple[Recipe, tuple[CurvePoint, ...]]:
+        integer_all = self._writer.write(probe.body, replace(recipe, leave_float=()))
         fp32, int8 = (
             conv_times(
                 model.SerializeToString(),
@@ -258,7 +260,7 @@ class StaticBuild:
                 runs=_LATENCY_RUNS,
                 reference=probe.body,
             )
-            for model in (probe.body, self._writer.write(probe.body, recipe))
+            for model in (probe.body, integer_all)
         )
         integer = self._base.integer_nodes
         costs = Costs(*({name: ms for name, ms in times.items() if name in integer} for times in (fp32, int8)))

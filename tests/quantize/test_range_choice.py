@@ -1,0 +1,100 @@
+import numpy as np
+import pytest
+
+from mecha.quantize.histogram import Counter
+from mecha.quantize.probe import Recipe
+from mecha.quantize.range_choice import METHODS, TENSORS_TRIED, WHOLE_METHODS, choose_ranges, lost_share
+from mecha.quantize.ranges import Range, Scheme, activation_step
+from tests.graph.networks import yolov8_network
+from tests.quantize.probing import bench_of
+
+TENSORS = ("x", "y", "z")
+HIGH = {method: float(number) for number, method in enumerate(METHODS, start=1)}
+
+
+def range_by(_: str, method: str) -> Range:
+    return Range(0.0, HIGH[method])
+
+
+class Wanted:
+    """Stands for a probe: the error is how far each range is from the one its tensor needs, and what always is."""
+
+    def __init__(self, **methods: str) -> None:
+        self.methods = methods
+        self.always = 0.001
+        self.asked = 0
+
+    def error(self, recipe: Recipe) -> float:
+        self.asked += 1
+        return self.always + sum(abs(recipe.ranges[name].high - HIGH[wanted]) for name, wanted in self.methods.items())
+
+
+def choose(probe: Wanted, target: float) -> tuple[Recipe, list[tuple[str, bool]]]:
+    recipe = Recipe({name: range_by(name, METHODS[0]) for name in TENSORS})
+    found, gains = choose_ranges(probe, recipe, range_by, TENSORS, target=target)  # type: ignore[arg-type]  # asked for errors only
+    return found, [(gain.technique, gain.kept) for gain in gains]
+
+
+@pytest.mark.parametrize("best", [METHODS[0], *WHOLE_METHODS])
+def test_the_method_with_the_least_error_is_taken_for_all_tensors(best: str) -> None:
+    probe = Wanted(**dict.fromkeys(TENSORS, best))
+    found, gains = choose(probe, 0.01)
+    assert found.ranges == {name: range_by(name, best) for name in TENSORS}
+    assert gains == [(f"range {method}", method == best) for method in WHOLE_METHODS]
+    assert probe.asked == 1 + len(WHOLE_METHODS)
+
+
+def test_single_tensors_are_tried_where_no_method_is_near_enough() -> None:
+    probe = Wanted(x="mae", y="minmax", z="mean_minmax")
+    found, gains = choose(probe, 0.01)
+    assert found.ranges == {"x": range_by("x", "mae"), "y": range_by("y", "minmax"), "z": range_by("z", "mean_minmax")}
+    assert gains[-1] == ("range of single tensors", True)
+
+
+def test_no_more_tensors_are_tried_than_lose_most() -> None:
+    worst = tuple(f"t{number}" for number in range(TENSORS_TRIED + 3))
+    probe = Wanted(**dict.fromkeys(worst, "mse"))
+    probe.methods |= dict.fromkeys(worst[2:], "entropy")
+    recipe = Recipe({name: range_by(name, METHODS[0]) for name in worst})
+    found, _ = choose_ranges(probe, recipe, range_by, worst, target=0.0)  # type: ignore[arg-type]  # asked for errors only
+    assert found.ranges[worst[TENSORS_TRIED - 1]] == range_by("", "entropy")
+    assert found.ranges[worst[TENSORS_TRIED]] != range_by("", "entropy")
+
+
+def test_what_gains_next_to_nothing_changes_nothing() -> None:
+    probe = Wanted()
+    found, gains = choose(probe, 0.0)
+    assert found.ranges == {name: range_by(name, METHODS[0]) for name in TENSORS}
+    assert [kept for _, kept in gains] == [False] * len(gains)
+
+
+def test_the_chosen_ranges_of_a_network_are_never_worse_than_those_of_any_method() -> None:
+    bench = bench_of(yolov8_network(seed=5))
+    worst = bench.observed.tensors
+    found, gains = choose_ranges(bench.probe, bench.recipe, bench.range_by, worst, target=1.0)
+    error = bench.probe.error(found)
+    least = min([bench.probe.error(bench.recipe), *(gain.after for gain in gains)])
+    # Of two that differ by no more than chance, the first stays.
+    assert error <= least / 0.98
+    for gain in gains:
+        assert gain.before == pytest.approx(bench.probe.error(bench.recipe))
+
+
+@pytest.mark.parametrize("scheme", ["uniform", "symmetric", "power_of_two"])
+@pytest.mark.parametrize(("low", "high"), [(-0.5, 1.5), (0.0, 3.0), (-2.0, 0.0), (-9.0, 9.0)])
+def test_the_share_that_is_lost_is_that_of_storing_each_value(scheme: Scheme, low: float, high: float) -> None:
+    rng = np.random.default_rng(12)
+    values = rng.normal(0.3, 1.0, 40_000).astype(np.float32)
+    counter = Counter(float(values.min()), float(values.max()))
+    counter.add(values)
+    step = activation_step(Range(low, high), dtype="uint8", scheme=scheme)
+    integers = np.clip(np.rint(values / step.scale) + step.zero_point, 0, 255)
+    stored = (integers - step.zero_point) * step.scale
+    wanted = float(np.square(stored - values).mean() / values.var())
+    assert lost_share(counter.histogram(), Range(low, high), scheme=scheme) == pytest.approx(wanted, rel=0.05)
+
+
+def test_a_tensor_of_one_value_loses_nothing() -> None:
+    counter = Counter(2.0, 2.0)
+    counter.add(np.full(10, 2.0, dtype=np.float32))
+    assert lost_share(counter.histogram(), Range(0.0, 2.0), scheme="uniform") == 0.0
