@@ -150,7 +150,7 @@ class StaticBuild:
         built = Built(
             "static_int8",
             self._plan(recipe.leave_float).float_convs,
-            notes=_notes(written),
+            notes=self._notes(written),
             gains=tuple(self._gains),
             curve=curve,
         )
@@ -277,6 +277,13 @@ class StaticBuild:
         self._gains.append(Gain("bias correction", before, after, kept=after < before))
         return recipe
 
+    def _notes(self, written: bytes) -> tuple[str, ...]:
+        activations = self._writer.storage.activations
+        if activations != storage_for(cpu_features(), self._options.scheme).activations:
+            # Here it would be blamed for what it is not made for.
+            return (f"laid out for {self._options.target}; onnxruntime runs it in float on this CPU",)
+        return _fusion_notes(written)
+
     def _judge(self, technique: str, before: float, after: float) -> bool:
         kept = after < before
         self._gains.append(Gain(technique, before, after, kept=kept))
@@ -298,7 +305,7 @@ def storage_for(cpu: CpuFeatures, scheme: Scheme, target: Target = "auto") -> St
     return Storage(activations="int8" if arm else "uint8", weight_bits=7 if saturates else 8, scheme=scheme)
 
 
-def _notes(int8: bytes) -> tuple[str, ...]:
+def _fusion_notes(int8: bytes) -> tuple[str, ...]:
     """What onnxruntime made of the file, where it is not what the plan says."""
     notes = []
     if left := float_convs(int8):
