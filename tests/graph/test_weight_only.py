@@ -66,7 +66,7 @@ def test_a_file_whose_convs_are_left_float_stays_small_and_plain_onnxruntime_run
     )
 
     def written(recipe: Recipe) -> bytes:
-        return bench.probe.writer.write(model, recipe).SerializeToString()
+        return bytes(bench.probe.writer.write(model, recipe).SerializeToString())
 
     rounded = replace(bench.recipe, parameters=parameters)
     whole = written(rounded)

@@ -32,8 +32,8 @@ def correlated(rng: np.random.Generator, count: int, inputs: int) -> NDArray[np.
     return drawn
 
 
-def gram_of(inputs: NDArray[np.float64]) -> NDArray[np.float64]:
+def gram_of(inputs: NDArray[np.float64]) -> NDArray[np.float32]:
     """Return (inputs, inputs), sums of products with the means taken off."""
     centred = inputs - inputs.mean(axis=0)
-    products: NDArray[np.float64] = centred.T @ centred
+    products: NDArray[np.float32] = (centred.T @ centred).astype(np.float32)
     return products

@@ -1,4 +1,4 @@
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -129,7 +129,7 @@ def test_a_channel_that_never_takes_a_value_stays_as_it_is() -> None:
     weights[3] = 0
     biases = net.rng.normal(size=8)
     biases[3] = 0
-    sizes = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}
+    sizes: dict[str, Any] = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}
     x = net.add("Relu", net.add("Conv", "images", net.const(weights), net.const(biases), **sizes))
     y = net.conv(x, 8, 4)
     model = net.model({y: (1, 4, 64, 64)})

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mecha.quantize import mixed
-from mecha.quantize.built import Built
+from mecha.quantize.built import Built, CurvePoint
 from mecha.quantize.mixed import Costs, blocks_around, leave_worst_float
 from mecha.quantize.options import StaticOptions
 from mecha.quantize.plan import Planner
@@ -35,7 +35,7 @@ def costs_of(fp32: Mapping[str, float], int8: float = 1.0) -> Costs:
     return Costs(fp32, dict.fromkeys(fp32, int8))
 
 
-def search(harm: Harm, costs: Costs, **limits: Any) -> tuple[Recipe, tuple[mixed.CurvePoint, ...]]:
+def search(harm: Harm, costs: Costs, **limits: Any) -> tuple[Recipe, tuple[CurvePoint, ...]]:
     chosen = {"target": 0.01, "largest_cost": 1.0, **limits}
     return leave_worst_float(harm, Recipe({}), BLOCKS, costs, **chosen)  # type: ignore[arg-type]  # asked for errors only
 

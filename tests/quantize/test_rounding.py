@@ -14,7 +14,7 @@ def some_weights(seed: int, out: int, inputs: int) -> tuple[NDArray[np.float32],
     return weights, weight_scales(weights, bits=8, scheme="uniform")
 
 
-def output_error(change: NDArray[np.float64], inputs: NDArray[np.float64]) -> float:
+def output_error(change: NDArray[np.floating], inputs: NDArray[np.float64]) -> float:
     """How far the outputs move but for their means, which the bias makes up for."""
     return float(np.square((inputs - inputs.mean(axis=0)) @ change.T).mean())
 
@@ -52,7 +52,7 @@ def test_inputs_that_never_vary_are_rounded_to_the_nearest() -> None:
     nearest = quantized_weights(weights, scales, bits=8)
     one_still = rounded(weights[None], gram_of(drawn)[None], scales[None], limit=127)[0]
     assert np.abs(one_still[:, 4] - nearest[:, 4]).max() <= 1
-    all_still = rounded(weights[None], np.zeros((1, 12, 12)), scales[None], limit=127)[0]
+    all_still = rounded(weights[None], np.zeros((1, 12, 12), dtype=np.float32), scales[None], limit=127)[0]
     np.testing.assert_array_equal(all_still, nearest)
 
 

@@ -88,7 +88,8 @@ def _expected(weights: NDArray[np.float32], means: NDArray[np.float64]) -> NDArr
     by_channel = weights.reshape(*weights.shape[:2], -1).sum(axis=2, dtype=np.float64)
     groups = len(means) // weights.shape[1]
     split = by_channel.reshape(groups, -1, weights.shape[1])
-    return np.einsum("goi,gi->go", split, means.reshape(groups, -1)).reshape(-1)
+    expected: NDArray[np.float64] = np.einsum("goi,gi->go", split, means.reshape(groups, -1)).reshape(-1)
+    return expected
 
 
 def _blocks(model: "ModelProto", convs: Sequence["NodeProto"]) -> list[list["NodeProto"]]:

@@ -120,7 +120,8 @@ def _scales(largest: NDArray[np.float32], read: NDArray[np.float32]) -> NDArray[
 def _largest_read(weights: NDArray[np.float32], groups: int) -> NDArray[np.float32]:
     """Return the largest weight of each input channel, (in,)."""
     grouped = np.abs(weights).reshape(groups, -1, weights.shape[1], weights.shape[2] * weights.shape[3])
-    return grouped.max(axis=(1, 3)).reshape(-1)
+    largest: NDArray[np.float32] = grouped.max(axis=(1, 3)).reshape(-1)
+    return largest
 
 
 def _largest(

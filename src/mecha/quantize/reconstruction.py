@@ -86,4 +86,5 @@ def clipped_scales(weights: NDArray[np.float32], gram: Gram, storage: Storage) -
         change = np.clip(np.rint(grouped / steps), -limit, limit) * steps - grouped
         errors.append(np.einsum("goi,gi->go", np.square(change), weight_of).reshape(-1))
     best = np.argmin(np.array(errors), axis=0)
-    return (whole * np.array(_CLIPS, dtype=np.float32)[best]).astype(np.float32)
+    scales: NDArray[np.float32] = whole * np.array(_CLIPS, dtype=np.float32)[best]
+    return scales
