@@ -14,8 +14,11 @@ from mecha.quantize.calibrate import CalibrationCache
 from mecha.quantize.fusion import float_convs
 from mecha.quantize.options import StaticOptions
 from mecha.quantize.qdq import Storage
+from mecha.quantize.range_choice import WHOLE_METHODS
+from mecha.quantize.ranges import RANGE_METHODS
 from mecha.quantize.static import build_static
 from mecha.quantize.static_build import storage_for
+from mecha.words import alternatives
 from tests.graph.networks import Activation, image, run, yolov8_network
 from tests.quantize.frames_of_noise import PatchFrames, spec_of
 from tests.quantize.probing import with_a_hot_channel
@@ -72,9 +75,7 @@ def test_a_build_says_what_each_technique_gained(tmp_path: Path) -> None:
     assert [gain.technique for gain in built.gains] == [
         "equalization",
         "weight rounding",
-        "range percentile",
-        "range mse",
-        "range minmax",
+        *(f"range {method}" for method in WHOLE_METHODS),
         "range of single tensors",
         "bias correction",
     ]
@@ -189,9 +190,7 @@ def test_a_threshold_that_leaves_out_everything_is_refused(tmp_path: Path, z_thr
 def test_a_range_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as refusal:
         build(yolov8_network(), tmp_path, range="guess")
-    assert str(refusal.value) == (
-        'range: got "guess"; expected auto, mean_minmax, minmax, percentile, mse, mae or entropy'
-    )
+    assert str(refusal.value) == f'range: got "guess"; expected {alternatives(RANGE_METHODS)}'
 
 
 def test_equalization_mends_a_hot_channel_without_a_float_conv(tmp_path: Path) -> None:
