@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from mecha.catalog.schema import RangeMethod
 from mecha.errors import ConfigError
-from mecha.quantize.calibrate import Observed, find_ranges, passes, range_of
+from mecha.quantize.calibrate import Observed, observe, range_of
 from mecha.quantize.histogram import Counter
 from mecha.quantize.plan import Planner
 from mecha.quantize.ranges import HISTOGRAM_METHODS, RANGE_METHODS, Range, Scheme
@@ -36,26 +36,12 @@ def test_every_method_of_the_catalog_exists() -> None:
     assert set(get_args(RangeMethod)) == set(RANGE_METHODS)
 
 
-def test_extremes_need_one_pass_and_histograms_two() -> None:
-    assert {method: passes(method) for method in METHODS} == {
-        "mean_minmax": 1,
-        "minmax": 1,
-        "percentile": 2,
-        "mse": 2,
-        "mae": 2,
-        "entropy": 2,
-    }
-
-
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_gives_every_tensor_a_range_inside_its_extremes(method: str) -> None:
     model = yolov8_network()
     tensors = Planner(model).plan().observed[:8]
-    inputs, told = Images(), []
-    found = find_ranges(model, tensors, inputs, method=method, threads=1, on_frame=lambda: told.append(1))
-    assert (inputs.rounds, len(told)) == (passes(method), 3 * passes(method))
-    widest = find_ranges(model, tensors, Images(), method="minmax", threads=1, on_frame=lambda: None)
-    assert tuple(found) == tensors
+    observed = observe(model, tensors, Images(), histograms=True, threads=1, on_frame=lambda: None)
+    found, widest = ({name: range_of(observed, name, way) for name in tensors} for way in (method, "minmax"))
     for name in tensors:
         assert widest[name].low - 1e-5 <= found[name].low <= found[name].high <= widest[name].high + 1e-5
 

@@ -3,18 +3,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mecha.errors import ConfigError
 from mecha.quantize.histogram import Histogram
 from mecha.quantize.ranges import (
-    RANGE_METHODS,
     Range,
     activation_step,
     extremes,
     mean_extremes,
+    most_frames,
     percentile_range,
     quantized_bias,
     quantized_weights,
-    range_method,
     scales_for_bias,
     uint8_steps,
     weight_scales,
@@ -119,15 +117,7 @@ def test_a_bias_too_large_for_its_scale_widens_it() -> None:
     np.testing.assert_allclose(stored * widened.astype(np.float64) * activation, bias, rtol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["Percentile", "best", ""])
-def test_a_method_that_does_not_exist_is_refused(name: str) -> None:
-    with pytest.raises(ConfigError) as refusal:
-        range_method(name)
-    expected = "auto, mean_minmax, minmax, percentile, mse, mae or entropy"
-    assert str(refusal.value) == f'range: got "{name}"; expected {expected}'
-    assert refusal.value.hint == '"auto" is mean_minmax.'
-
-
-def test_auto_is_the_mean_of_extremes_and_any_other_method_is_itself() -> None:
-    assert range_method("auto") == "mean_minmax"
-    assert [range_method(name) for name in RANGE_METHODS[1:]] == list(RANGE_METHODS[1:])
+def test_most_frames_leaves_out_the_widest_tenth_of_them() -> None:
+    lows, highs = -np.arange(11, dtype=np.float64), np.arange(11, dtype=np.float64) * 2
+    assert most_frames(lows, highs) == Range(-9.0, 18.0)
+    assert most_frames(lows[3:4], highs[3:4]) == Range(-3.0, 6.0)

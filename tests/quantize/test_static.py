@@ -9,7 +9,7 @@ from mecha.errors import ConfigError, QuantizationError
 from mecha.graph.cpu import features_from
 from mecha.graph.cut import cut_at, find_tail, find_yolov8_head
 from mecha.graph.reading import load_model
-from mecha.quantize.calibrate import find_ranges
+from mecha.quantize.calibrate import observe, range_of
 from mecha.quantize.fusion import float_convs, optimized_kinds, requantized_convs
 from mecha.quantize.options import StaticOptions
 from mecha.quantize.plan import Planner
@@ -95,7 +95,9 @@ def test_every_scheme_gives_a_right_file(tmp_path: Path, scheme: str, activation
         assert all(np.log2(scale) == round(np.log2(scale)) for scale in scales)
 
 
-@pytest.mark.parametrize("range_", ["auto", "mean_minmax", "minmax", "percentile", "mse", "mae", "entropy"])
+@pytest.mark.parametrize(
+    "range_", ["auto", "most_frames", "mean_minmax", "minmax", "percentile", "mse", "mae", "entropy"]
+)
 def test_every_way_to_find_ranges_gives_a_right_file(tmp_path: Path, range_: str) -> None:
     model = networks.yolov8_network()
     int8, _ = build(model, tmp_path, range=range_)
@@ -164,9 +166,9 @@ def test_integers_are_laid_out_for_the_cpu(machine: str, flags: list[str], expec
 def test_the_layouts_of_other_cpus_are_right_on_this_one(activation: Activation, storage: Storage) -> None:
     model = networks.yolov8_network(activation=activation)
     plan = Planner(model).plan(absorb=storage.scheme == "uniform")
-    ranges = find_ranges(
-        model, plan.observed, lambda: [image()], method="minmax", threads=1, on_frame=lambda: None
-    ) | dict.fromkeys(plan.unit, Range(0.0, 1.0))
+    seen = observe(model, plan.observed, lambda: [image()], histograms=False, threads=1, on_frame=lambda: None)
+    ranges = {name: range_of(seen, name, "minmax") for name in plan.observed}
+    ranges |= dict.fromkeys(plan.unit, Range(0.0, 1.0))
     int8 = write_pairs(model, plan, ranges, storage)
     assert error_at_the_tail(model, int8) < 0.02
 

@@ -15,7 +15,7 @@ from mecha.validation import Expected, Frozen
 PreprocessingPreset = Literal["yolo", "yolox", "detr", "nanodet", "imagenet", "raw"]
 Family = Literal["yolov8", "yolov5", "yolox", "end_to_end", "detr", "nanodet"]
 Method = Literal["dynamic_int8", "static_int8", "auto"]
-RangeMethod = Literal["auto", "mean_minmax", "percentile", "mse", "mae", "minmax", "entropy"]
+RangeMethod = Literal["auto", "most_frames", "mean_minmax", "percentile", "mse", "mae", "minmax", "entropy"]
 Scheme = Literal["uniform", "symmetric", "power_of_two"]
 Target = Literal["auto", "x86_64", "x86_64-vnni", "arm64"]
 

@@ -1,8 +1,4 @@
-"""From calibration frames to the range of every tensor: look at the frames, then choose by what was seen."""
-
-from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
-from typing import TYPE_CHECKING
+"""From what calibration saw to the range of each tensor."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,13 +14,11 @@ from mecha.quantize.ranges import (
     Scheme,
     extremes,
     mean_extremes,
+    most_frames,
     percentile_range,
 )
 from mecha.quantize.ranges_by_entropy import range_by_entropy
 from mecha.quantize.ranges_by_error import range_by_error
-
-if TYPE_CHECKING:
-    from onnx import ModelProto
 
 __all__ = [
     "CalibrationCache",
@@ -33,51 +27,9 @@ __all__ = [
     "Observed",
     "Tensor",
     "calibration_key",
-    "find_ranges",
     "observe",
-    "passes",
     "range_of",
 ]
-
-
-def passes(method: str) -> int:
-    """Return how often a method looks at every frame."""
-    return 2 if method in HISTOGRAM_METHODS else 1
-
-
-def find_ranges(
-    model: "ModelProto",
-    tensors: Sequence[str],
-    inputs: Inputs,
-    *,
-    method: str,
-    threads: int,
-    on_frame: Callable[[], None],
-    scheme: Scheme = "uniform",
-    z_threshold: float | None = None,
-    floors: Mapping[str, float] = MappingProxyType({}),
-    cache: CalibrationCache | None = None,
-    key: str = "",
-) -> dict[str, Range]:
-    """Return the range of each tensor: `observe`, then `range_of` each; arguments and errors are theirs.
-
-    Args:
-        floors: by tensor, where it has one.
-    """
-    observed = observe(
-        model,
-        tensors,
-        inputs,
-        histograms=method in HISTOGRAM_METHODS,
-        threads=threads,
-        on_frame=on_frame,
-        cache=cache,
-        key=key,
-    )
-    return {
-        name: range_of(observed, name, method, scheme=scheme, z_threshold=z_threshold, floor=floors.get(name))
-        for name in tensors
-    }
 
 
 def range_of(
@@ -95,7 +47,7 @@ def range_of(
     Args:
         observed: with histograms, where the method looks at them.
         tensor: one of those observed.
-        method: "minmax", "mean_minmax", "percentile", "mse", "mae" or "entropy".
+        method: "most_frames", "minmax", "mean_minmax", "percentile", "mse", "mae" or "entropy".
         scheme: form of the scale that the range will get; "mse", "mae" and "entropy" measure with it.
         z_threshold: leave out first what lies farther from the mean than so many standard deviations: of the frames'
             extremes, or of the values in the histogram. None leaves out nothing.
@@ -118,7 +70,7 @@ def range_of(
         seen = extremes(lows, highs)
         found = Range(min(max(found.low, seen.low), seen.high), max(min(found.high, seen.high), seen.low))
     else:
-        choose = mean_extremes if method == "mean_minmax" else extremes
+        choose = {"most_frames": most_frames, "mean_minmax": mean_extremes, "minmax": extremes}[method]
         found = choose(_within(lows, z_threshold), _within(highs, z_threshold))
     if floor is None:
         return found

@@ -11,12 +11,15 @@ from mecha.quantize.probe import Probe, Recipe
 from mecha.quantize.ranges import Range, Scheme
 from mecha.quantize.ranges_by_error import rounding_errors
 
-# What the others are measured against: one odd frame does not stretch it.
-FIRST_METHOD = "mean_minmax"
+# What the others are measured against: it clips next to nothing that stands for an object.
+FIRST_METHOD = "most_frames"
 # Tried for all tensors at once, and all of these for single tensors. Entropy and mae were best for some tensors of
 # yolov5n and yolox_nano, and far off for all of them together.
-WHOLE_METHODS = ("percentile", "mse", "minmax")
+WHOLE_METHODS = ("mean_minmax", "percentile", "mse")
 METHODS = (FIRST_METHOD, *WHOLE_METHODS, "mae", "entropy")
+# Most places show background, and it is by them that a narrower range looks better: what it is worth for all tensors
+# must be plain.
+LEAST_GAIN_OF_ALL = 0.5
 # The tensors that lose most of themselves are tried one by one; the others hardly reach the outputs.
 TENSORS_TRIED = 5
 # What gains less is noise of the few frames it is measured on.
@@ -48,7 +51,7 @@ def choose_ranges(
         tried = replace(recipe, ranges={**recipe.ranges, **ranges})
         found = probe.error(tried)
         gains.append(Gain(f"range {method}", first, found, kept=False))
-        if found < error * (1 - LEAST_GAIN):
+        if found < error * (1 - LEAST_GAIN_OF_ALL):
             best, error = tried, found
             gains = [replace(gain, kept=gain is gains[-1]) for gain in gains]
     if error <= target:
