@@ -137,7 +137,7 @@ class StaticBuild:
                 recipe,
                 lambda name, method: self._range(observed, name, method),
                 worst,
-                target=options.max_accuracy_drop,
+                target=FAR_OFF * options.max_accuracy_drop,
             )
             self._gains += gains
             least = min(min(gain.before, gain.after) for gain in gains)
