@@ -16,6 +16,8 @@ from mecha.arena.camera import ArenaCamera
 from mecha.detect.images import write_image
 from mecha.errors import BusyError, QuantizationError
 from mecha.project import find_project
+from mecha.quantize.frames import built_in_scenes
+from mecha.quantize.options import StaticOptions
 from mecha.quantize.static import build_static
 from mecha.service.contest import contested
 from mecha.service.job import BuildJob, Rival
@@ -55,12 +57,18 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+# The ranges alone make a build right or blind: nothing makes up for them.
+PLAIN = StaticOptions(
+    range="mean_minmax", equalization=False, rounding=False, bias_correction=False, mixed_precision=False
+)
+
+
 @pytest.fixture(scope="session")
 def poor(tmp_path_factory: pytest.TempPathFactory, pulled_once: Bench) -> Path:
     """An INT8 that was calibrated in the dark."""
     file = tmp_path_factory.mktemp("poor") / "poor.onnx"
     published = store(pulled_once).require("arena")
-    build_static(published.fp32_path, file, Drive(8, brightness=0.03), published.spec)
+    build_static(published.fp32_path, file, Drive(8, brightness=0.03), published.spec, options=PLAIN)
     return file
 
 
@@ -196,7 +204,11 @@ def test_a_build_that_is_better_in_the_dark_and_blind_in_daylight_is_not_publish
 ) -> None:
     published = store(pulled).require("arena")
     assert published.int8_path is not None
-    rival = Rival(file=published.int8_path, verdict="faster")
+    plain = tmp_path / "plain.onnx"
+    build_static(
+        published.fp32_path, plain, built_in_scenes(32, seed=0, size=(320, 320)), published.spec, options=PLAIN
+    )
+    rival = Rival(file=plain, verdict="faster")
     dark = Drive(16, brightness=0.1, first=100)
 
     record = contested(job(published, tmp_path, poor), built(), rival, dark)
