@@ -14,7 +14,16 @@ pytestmark = [pytest.mark.shared_data, pytest.mark.timeout(600)]
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 PHOTOS = ("000000000009.jpg", "000000000025.jpg", "000000000030.jpg", "000000000034.jpg")
-FILES = {"model.onnx", "model-int8.onnx", "labels.txt", "config.json", "manifest.json"}
+FILES = {
+    "model.onnx",
+    "model-int8.onnx",
+    "labels.txt",
+    "config.json",
+    "manifest.json",
+    "report.md",
+    "report.html",
+    "report.json",
+}
 ENTRY = """
 [[models]]
 name = "{name}"
