@@ -101,7 +101,7 @@ samples = 4
     assert parsed.label_names == ("cone", "ball")
     quantize = parsed.quantize
     assert (quantize.z_threshold, quantize.target) == (4.0, "x86_64-vnni")
-    assert not (quantize.equalization or quantize.rounding or quantize.bias_correction or quantize.mixed_precision)
+    assert not any((quantize.equalization, quantize.rounding, quantize.bias_correction, quantize.mixed_precision))
     assert quantize.calibration == CalibrationConfig(repo="a/b", repo_type="model", files=("x/1.jpg",), samples=4)
 
 
