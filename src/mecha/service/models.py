@@ -10,12 +10,13 @@ from mecha.errors import UsageError
 from mecha.progress import Progress, silent
 from mecha.project import Project, cache_dir
 from mecha.service.fetch import Fetcher
+from mecha.service.measurement import benched, evaluated, tuned
+from mecha.service.provenance import entry_of
 from mecha.service.report import AdoptionReport, ModelRow, PullPlan, PullReport
 from mecha.service.request import PullOptions, wanted_file, wanted_int8
 from mecha.service.rows import model_details, model_row
 from mecha.store.blobs import BlobCache, packaged_models
 from mecha.store.lockfile import LockFile
-from mecha.store.locks import exclusive
 from mecha.store.manifest import ChosenCalibration
 from mecha.store.models import BrokenModel, Fault, ModelStore, PublishedModel
 
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
     from mecha.service.addition import Addition
     from mecha.service.publication import Place
     from mecha.service.recalibration import RecalibrationReport
-
-# A pull of the same model holds the lock for as long as it builds INT8.
-_TUNE_LOCK_TIMEOUT_S = 60.0
 
 
 class ModelService:
@@ -103,7 +101,7 @@ class ModelService:
 
         published = self.store.require(name)
         if isinstance(calibration, Path):
-            entry = self._entry_of(published)
+            entry = entry_of(published, self.project)
             return self._rebuilt(name, method, chosen_source(calibration, samples, entry, self.project), progress)
         if samples is not None:
             raise UsageError(f"--samples: got {samples}; expected --calibration with it, the photos to take them of")
@@ -139,7 +137,7 @@ class ModelService:
         *,
         staged: Path | None = None,
     ) -> PullReport:
-        entry = self._entry_of(self.store.require(name))
+        entry = entry_of(self.store.require(name), self.project)
         options = PullOptions(
             method=method or entry.quantize.method, int8_only=True, calibration=calibration, staged=staged
         )
@@ -169,7 +167,7 @@ class ModelService:
         """
         from mecha.service.adoption import Adoption
 
-        place, entry = self._place(name), self._entry_of(self.store.require(name))
+        place, entry = self._place(name), entry_of(self.store.require(name), self.project)
         return Adoption(place, entry, self._fetcher(PullOptions(), place.cache), progress).run(file)
 
     def recalibrate(
@@ -190,7 +188,7 @@ class ModelService:
         from mecha.service.recalibration import Recalibration
 
         published = self.store.require(name)
-        return Recalibration(self._place(name), self._entry_of(published), progress).run(frames, seen_by)
+        return Recalibration(self._place(name), entry_of(published, self.project), progress).run(frames, seen_by)
 
     def rows(self) -> tuple[ModelRow, ...]:
         """Return every model that a catalog names or that is published, by name."""
@@ -238,10 +236,7 @@ class ModelService:
         Raises:
             NotFoundError: the model is not pulled.
         """
-        from mecha.detect.session import default_threads
-        from mecha.gate.latency import bench
-
-        return bench(self.store.require(name), threads=threads or default_threads())
+        return benched(self.store, name, threads=threads)
 
     def eval(
         self,
@@ -266,10 +261,7 @@ class ModelService:
             ConfigError: the annotations cannot be used with this model.
             IntegrityError: a photo cannot be decoded.
         """
-        published = self.store.require(name)
-        from mecha.gate.accuracy import accuracy
-
-        return accuracy(published, data, images, limit=limit, threads=threads, progress=progress)
+        return evaluated(self.store, name, data, images, limit=limit, threads=threads, progress=progress)
 
     def tune(self, name: str) -> dict[str, Any]:
         """Measure which threads and provider run a model fastest here, and remember it; `models tune --json`.
@@ -277,53 +269,7 @@ class ModelService:
         Raises:
             NotFoundError: the model is not pulled.
         """
-        from mecha.gate.tune import tune, tune_record
-
-        tunings = tune(self.store.require(name))
-        record = tune_record({tuning.precision: tuning.chosen for tuning in tunings})
-        with exclusive(self.store.lock_file(name), timeout_s=_TUNE_LOCK_TIMEOUT_S):
-            self.store.remember(name, record)
-        return {
-            "schema": 1,
-            "name": name,
-            "device": record.device,
-            "onnxruntime": record.onnxruntime,
-            "sessions": [
-                {
-                    "precision": tuning.precision,
-                    **tuning.chosen.model_dump(),
-                    "tried": [session.model_dump() for session in tuning.tried],
-                }
-                for tuning in tunings
-            ],
-        }
-
-    def _entry_of(self, published: PublishedModel) -> ModelCatalogEntry:
-        """Return the entry a published model came from, by the catalog if it still names it, else by its manifest."""
-        catalog = load_catalog(self.project)
-        origin = published.manifest.origin
-        listed = next((entry for entry in catalog.entries if entry.name == published.name), None)
-        if listed is not None:
-            wanted = wanted_file(listed, PullOptions(), self.project.root)
-            if (wanted.repo, wanted.filename) == (origin.repo, origin.filename):
-                return listed
-        spec = published.spec
-        source = {"repo": origin.repo, "filename": origin.filename, "revision": origin.requested_revision}
-        if origin.kind == "file":
-            source = {"path": str(self.project.root / origin.filename)}
-        # What the entry said besides is in config.json: without it, class names and sizes would be lost.
-        return ModelCatalogEntry.model_validate(
-            {
-                **source,
-                "name": published.name,
-                "task": spec.task,
-                "license": spec.licence,
-                "preprocessing_preset": spec.preprocessing,
-                "family": spec.family,
-                "labels": spec.classes or None,
-                "input_size": spec.input.height if spec.input.dynamic else None,
-            }
-        )
+        return tuned(self.store, name)
 
     def _pull(self, entry: ModelCatalogEntry, options: PullOptions, progress: Progress) -> PullReport:
         from mecha.service.pull import Pull
