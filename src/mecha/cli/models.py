@@ -191,7 +191,10 @@ def bench(
 @app.command()
 def tune(name: Name, as_json: AsJson = False) -> None:
     """Find the threads and the provider that run a model fastest on this device, and use them from now on."""
-    result = model_service().tune(name)
+    from mecha.cli.progress import shown_progress
+
+    with shown_progress() as progress:
+        result = model_service().tune(name, progress)
     if as_json:
         echo_json(result)
         return

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import typer
 
 from mecha.cli.context import bytes_text, echo_json
-from mecha.progress import Progress
+from mecha.progress import WAITING, Progress
 
 _PLAIN_EVERY_S = 5.0
 _JSON_EVERY_S = 0.1
@@ -112,6 +112,9 @@ def _bar() -> Iterator[Progress]:
         begun: dict[str, tuple[float, int]] = {}
 
         def call(stage: str, completed: int, total: int | None) -> None:
+            if stage.startswith(WAITING):
+                bars.console.print(f"{stage} ...", markup=False, highlight=False)
+                return
             if stage not in tasks:
                 tasks[stage] = bars.add_task(_WORDS.get(stage, stage), total=total, done="")
                 begun[stage] = (time.monotonic(), completed)

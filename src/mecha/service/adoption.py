@@ -21,8 +21,8 @@ from mecha.service.local import copied
 from mecha.service.publication import RECORD_FILE, Place, publish
 from mecha.service.report import AdoptionReport
 from mecha.service.tuning import TUNED_FILE, holding
+from mecha.service.turn import turn
 from mecha.store.digests import sha256_of
-from mecha.store.locks import exclusive
 from mecha.store.manifest import ChosenCalibration, Int8Record
 from mecha.store.models import INT8_FILE, MODEL_FILE, PublishedModel
 from mecha.store.spec import ModelSpec, serialised
@@ -55,7 +55,8 @@ class Adoption:
             )
         store, name = self._place.store, self._entry.name
         store.require(name)
-        with exclusive(store.lock_file(name), timeout_s=_LOCK_TIMEOUT_S):
+        doing = f"measurement of {file.name} for {name}"
+        with turn(store.lock_file(name), doing, self._progress, timeout_s=_LOCK_TIMEOUT_S):
             published = store.require(name)
             if published.quantized:
                 raise UnsupportedModelError(

@@ -10,11 +10,11 @@ from mecha.errors import IntegrityError, NotFoundError
 from mecha.hub.source import RemoteFile, RepoType, Source
 from mecha.progress import Progress
 from mecha.service.local import take
+from mecha.service.turn import turn
 from mecha.store.blobs import BlobCache
 from mecha.store.digests import sha256_of
 from mecha.store.faults import require_space
 from mecha.store.lockfile import LockedFile, LockFile
-from mecha.store.locks import exclusive
 
 _MAIN = "main"
 _ONE_WRITER_TIMEOUT_S = 24 * 3600.0
@@ -131,7 +131,7 @@ class Fetcher:
             self._lock_file.put(known)
             return Fetched(blob, known, 0)
         if wanted.file is not None:
-            return self._take(wanted, wanted.file, known, check)
+            return self._take(wanted, wanted.file, known, check, progress)
         remote = self._resolve(wanted, known)
         _require_same(wanted, known, remote)
         return self._transfer(wanted, remote, progress, check)
@@ -174,7 +174,8 @@ class Fetcher:
         from mecha.hub.download import download
 
         partial = self._cache.partial(_partial_key(remote))
-        with exclusive(partial.with_suffix(".lock"), timeout_s=_ONE_WRITER_TIMEOUT_S):
+        lock, doing = partial.with_suffix(".lock"), f"download of {wanted.filename}"
+        with turn(lock, doing, progress, timeout_s=_ONE_WRITER_TIMEOUT_S):
             present = self._cache.find(remote.sha256) if remote.sha256 else None
             digest, transferred = remote.sha256 or "", 0
             if present is None:
@@ -207,7 +208,9 @@ class Fetcher:
         self._lock_file.put(locked)
         return Fetched(present, locked, transferred)
 
-    def _take(self, wanted: Wanted, file: Path, known: LockedFile | None, check: Check | None) -> Fetched:
+    def _take(
+        self, wanted: Wanted, file: Path, known: LockedFile | None, check: Check | None, progress: Progress
+    ) -> Fetched:
         """Take a file of this device into the cache."""
 
         def whole(copy: Path, digest: str) -> None:
@@ -227,7 +230,14 @@ class Fetcher:
 
         if check is not None and file.is_file():
             check.size(file.stat().st_size)
-        blob, digest = take(self._cache, file, extra_share=wanted.extra_share, check_start=start, check_whole=whole)
+        blob, digest = take(
+            self._cache,
+            file,
+            extra_share=wanted.extra_share,
+            check_start=start,
+            check_whole=whole,
+            progress=progress,
+        )
         locked = _locked(wanted, digest, blob, revision="", etag="")
         self._lock_file.put(locked)
         return Fetched(blob, locked, 0)

@@ -5,9 +5,10 @@ from hashlib import sha256
 from pathlib import Path
 
 from mecha.errors import NotFoundError
+from mecha.progress import Progress, silent
+from mecha.service.turn import turn
 from mecha.store.blobs import BlobCache
 from mecha.store.faults import disk_error, require_space
-from mecha.store.locks import exclusive
 
 _ONE_WRITER_TIMEOUT_S = 24 * 3600.0
 _CHUNK_BYTES = 1 << 20
@@ -21,6 +22,7 @@ def take(
     extra_share: float,
     check_start: Callable[[bytes], None],
     check_whole: Callable[[Path, str], None],
+    progress: Progress = silent,
 ) -> tuple[Path, str]:
     """Copy a file into the cache and return where it is there, and its sha256.
 
@@ -28,6 +30,7 @@ def take(
         extra_share: space that later stages need besides the file, as a share of its size.
         check_start: raises when the first bytes are not what is needed.
         check_whole: raises when the copy, of which it is told the sha256, is not what is needed.
+        progress: told when another process takes the same file.
 
     Raises:
         NotFoundError: there is no such file.
@@ -38,7 +41,7 @@ def take(
         what = "a folder" if file.is_dir() else "no such file"
         raise NotFoundError(f"{file}: {what}; expected an ONNX model", hint="Put the file there, or name another one.")
     partial = cache.partial(sha256(str(file.absolute()).encode()).hexdigest())
-    with exclusive(partial.with_suffix(".lock"), timeout_s=_ONE_WRITER_TIMEOUT_S):
+    with turn(partial.with_suffix(".lock"), f"copy of {file.name}", progress, timeout_s=_ONE_WRITER_TIMEOUT_S):
         try:
             needed = int(file.stat().st_size * (1 + extra_share))
             require_space(partial.parent, needed, what=str(file))

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from mecha.progress import Progress
-from mecha.store.locks import exclusive
+from mecha.service.turn import turn
 from mecha.store.models import ModelStore
 
 # A pull of the same model holds the lock for as long as it builds INT8.
@@ -36,13 +36,13 @@ def evaluated(
     return accuracy(published, data, images, limit=limit, threads=threads, progress=progress)
 
 
-def tuned(store: ModelStore, name: str) -> dict[str, Any]:
+def tuned(store: ModelStore, name: str, progress: Progress) -> dict[str, Any]:
     """Find what runs a model fastest here, and remember it; see `ModelService.tune`."""
     from mecha.gate.tune import tune, tune_record
 
     tunings = tune(store.require(name))
     record = tune_record({tuning.precision: tuning.chosen for tuning in tunings})
-    with exclusive(store.lock_file(name), timeout_s=_LOCK_TIMEOUT_S):
+    with turn(store.lock_file(name), f"tune of {name}", progress, timeout_s=_LOCK_TIMEOUT_S):
         store.remember(name, record)
     return {
         "schema": 1,

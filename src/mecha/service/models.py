@@ -263,13 +263,13 @@ class ModelService:
         """
         return evaluated(self.store, name, data, images, limit=limit, threads=threads, progress=progress)
 
-    def tune(self, name: str) -> dict[str, Any]:
+    def tune(self, name: str, progress: Progress = silent) -> dict[str, Any]:
         """Measure which threads and provider run a model fastest here, and remember it; `models tune --json`.
 
         Raises:
             NotFoundError: the model is not pulled.
         """
-        return tuned(self.store, name)
+        return tuned(self.store, name, progress)
 
     def _pull(self, entry: ModelCatalogEntry, options: PullOptions, progress: Progress) -> PullReport:
         from mecha.service.pull import Pull

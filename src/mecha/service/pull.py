@@ -25,8 +25,8 @@ from mecha.service.publication import RECORD_FILE, Place, publish
 from mecha.service.report import PullReport
 from mecha.service.request import PullOptions, wanted_file, wanted_int8
 from mecha.service.tuning import TUNED_FILE, holding
+from mecha.service.turn import turn
 from mecha.store.atomic import replace_dir
-from mecha.store.locks import exclusive
 from mecha.store.manifest import ChosenCalibration, Int8Record, OriginRecord
 from mecha.store.models import INT8_FILE, MODEL_FILE, PublishedModel
 from mecha.store.spec import ModelSpec, serialised
@@ -66,7 +66,8 @@ class Pull:
         if published is not None and self._is_complete(published):
             return self._complete(published)
         lock = self._place.store.lock_file(self._entry.name)
-        with exclusive(lock, timeout_s=_MODEL_LOCK_TIMEOUT_S):
+        doing = f"{'INT8 build' if self._options.int8_only else 'pull'} of {self._entry.name}"
+        with turn(lock, doing, self._progress, timeout_s=_MODEL_LOCK_TIMEOUT_S):
             published = self._place.store.published(self._entry.name)
             if published is not None and self._is_complete(published):
                 return self._complete(published)
@@ -221,7 +222,8 @@ class Pull:
         calibration = self._calibration(quantize)
         key = self._key(fetched.locked.sha256, quantize, calibration)
         cache = self._place.cache
-        with exclusive(cache.build_dir(key).with_suffix(".lock"), timeout_s=_MODEL_LOCK_TIMEOUT_S):
+        lock, doing = cache.build_dir(key).with_suffix(".lock"), f"INT8 build of {spec.name}"
+        with turn(lock, doing, self._progress, timeout_s=_MODEL_LOCK_TIMEOUT_S):
             kept = None if self._options.force or self._options.int8_only else cache.find_build(key)
             if kept is None:
                 kept = self._build(fetched, spec, quantize, calibration, key)

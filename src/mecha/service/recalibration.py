@@ -64,7 +64,8 @@ class Recalibration:
             MechaError: the frames cannot be read, or the disk is full.
         """
         store, name = self._place.store, self._entry.name
-        with exclusive(store.lock_file(name), timeout_s=0):
+        doing = f"INT8 build of {name} from what {seen_by} saw"
+        with exclusive(store.lock_file(name), timeout_s=0, doing=doing):
             published = store.require(name)
             beat = _rival(published)
             fp32_sha256 = published.manifest.files[MODEL_FILE].sha256
