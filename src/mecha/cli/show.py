@@ -48,6 +48,9 @@ def _int8_lines(int8: dict[str, Any]) -> Iterator[str]:
                 f"model.onnx run whole {times['fp32_exported_ms']:.1f} ms "
                 f"({times['threads']} thread{'s' if times['threads'] > 1 else ''}, medians)"
             )
+        if gate["memory"]:
+            memory = gate["memory"]
+            yield f"  memory     FP32 {memory['fp32_mb']:.0f} MB, INT8 {memory['int8_mb']:.0f} MB, each on its own"
     for tried in int8["tried"]:
         speed = f", {tried['speedup']:.2f}x" if tried["speedup"] else ""
         agreement = f", agreement {tried['agreement']:.3f}" if tried["agreement"] is not None else ""

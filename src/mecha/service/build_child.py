@@ -90,8 +90,8 @@ class Escalation:
         candidate = self._job.candidate
         if candidate is not None:
             require_int8(candidate)
-            return adopted(self._job, candidate, self._gate(candidate.file))
-        record = self._escalated()
+            return self._with_memory(adopted(self._job, candidate, self._gate(candidate.file)))
+        record = self._with_memory(self._escalated())
         beat = self._job.beat
         if beat is not None:
             return contested(self._job, record, beat, self._gate_frames)
@@ -159,6 +159,16 @@ class Escalation:
             max_accuracy_drop=self._job.quantize.max_accuracy_drop,
             progress=_progress,
         )
+
+    def _with_memory(self, record: Int8Record) -> Int8Record:
+        """Return the record of what is right with the memory that either precision takes."""
+        job = self._job
+        if record.state != "built" or record.gate is None:
+            return record
+        from mecha.gate.footprint import measure_memory
+
+        memory = measure_memory(job.fp32, job.out_dir / INT8_FILE, job.spec, threads=job.threads)
+        return record.model_copy(update={"gate": record.gate.model_copy(update={"memory": memory})})
 
     def _remember(self, label: str, file: Path, built: "Built | None", gate: GateRecord) -> None:
         self._tried.append(_Attempt(tried(label, gate), file, built, gate))

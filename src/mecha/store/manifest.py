@@ -52,6 +52,17 @@ class LatencyRecord(Frozen):
     int8_ms: float
 
 
+class MemoryRecord(Frozen):
+    """Resident memory that each precision adds to a process that loads and runs it, 10^6 bytes.
+
+    Measured in a process of its own for each, as mecha runs it, without what the libraries take that both need.
+    """
+
+    threads: int
+    fp32_mb: float
+    int8_mb: float
+
+
 class AgreementRecord(Frozen):
     """How far INT8 gives what FP32 gives, on frames not used for calibration.
 
@@ -79,6 +90,7 @@ class GateRecord(Frozen):
         reason: one sentence that says why the verdict is what it is.
         speedup: fp32_ms / int8_ms, None when INT8 could not run.
         float_convs: Convs left float in the optimized INT8 region, by node name.
+        memory: None where INT8 is not right, or it could not be measured.
     """
 
     verdict: Verdict
@@ -87,6 +99,7 @@ class GateRecord(Frozen):
     agreement: AgreementRecord | None = None
     latency: LatencyRecord | None = None
     float_convs: tuple[str, ...] = ()
+    memory: MemoryRecord | None = None
 
 
 class CalibrationRecord(Frozen):

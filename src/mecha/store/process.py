@@ -34,6 +34,13 @@ class ProcessId:
         return started is not None and (started == self.started or NOT_TOLD in (started, self.started))
 
 
+def resident_bytes() -> int:
+    """Return the memory of this process that lies in RAM."""
+    import psutil
+
+    return int(psutil.Process().memory_info().rss)
+
+
 def _started(pid: int) -> int | None:
     """Return when a process started, None when there is no such process."""
     if sys.platform == "linux":

@@ -71,6 +71,8 @@ def _cards(report: Report | None, facts: Facts) -> Iterator[str]:
     if accuracy is not None:
         yield _card("mAP50-95", f"{accuracy.int8_map:.3f}", f"FP32 {accuracy.fp32_map:.3f}")
     yield _card("Size", f"{facts.size_ratio:.2f}", f"{sentences.megabytes(facts.int8_bytes)} on disk")
+    if gate is not None and gate.memory is not None:
+        yield _card("Memory", f"{gate.memory.int8_mb:.0f} MB", f"FP32 {gate.memory.fp32_mb:.0f} MB")
     if report is not None:
         yield _card("Marked tensors", str(report.marked), f"of {len(report.tensors)}")
 

@@ -82,6 +82,8 @@ def _gate(gate: GateRecord) -> Iterator[tuple[str, str]]:
             f"INT8 {times.int8_ms:.1f} ms, FP32 {times.fp32_ms:.1f} ms, model.onnx run whole "
             f"{times.fp32_exported_ms:.1f} ms ({how})",
         )
+    if (memory := gate.memory) is not None:
+        yield "Memory", f"INT8 {memory.int8_mb:.0f} MB, FP32 {memory.fp32_mb:.0f} MB, each loaded and run on its own"
     if gate.agreement is not None:
         yield "Agreement", f"{gate.agreement.agreement:.3f} on {counted(gate.agreement.frames, 'frame')}"
 
