@@ -220,14 +220,20 @@ def evaluate(
     from mecha.cli.progress import shown_progress
 
     with shown_progress() as progress:
-        result = model_service().eval(name, data=data, images=images, limit=limit, threads=threads, progress=progress)
+        found = model_service().eval(name, data=data, images=images, limit=limit, threads=threads, progress=progress)
     if as_json:
-        echo_json(result)
-        return
-    from mecha.cli.show import eval_lines
+        echo_json(found.figures)
+    else:
+        from mecha.cli.show import eval_lines
 
-    for line in eval_lines(result):
-        typer.echo(line)
+        for line in eval_lines(found.figures):
+            typer.echo(line)
+        if found.remembered:
+            typer.echo(f"  remembered: `mecha models show {name}` and `mecha models report {name}` have it")
+    if found.fault:
+        typer.echo(f"  not remembered: {found.fault}", err=True)
+        if found.hint:
+            typer.echo(f"  next: {found.hint}", err=True)
 
 
 # Their commands register themselves; they take options and words from above, so they come last.

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from mecha.cli.context import bytes_text
+from mecha.cli.context import bytes_text, count_text
 
 _INT8_ONLY = "model.onnx is INT8 already; there is no FP32 to compare with"
 
@@ -38,6 +38,8 @@ def _int8_lines(int8: dict[str, Any]) -> Iterator[str]:
     if int8["calibration"]:
         kind = " (provisional)" if int8["calibration"]["provisional"] else ""
         yield f"  calibrated {int8['calibration']['description']}, {int8['calibration']['frames']} frames{kind}"
+    if int8["accuracy"]:
+        yield f"  mAP50-95   {_accuracy_text(int8['accuracy'])}"
     gate = int8["gate"]
     if gate:
         yield f"  verdict    {gate['verdict']}: {gate['reason']}"
@@ -55,6 +57,15 @@ def _int8_lines(int8: dict[str, Any]) -> Iterator[str]:
         speed = f", {tried['speedup']:.2f}x" if tried["speedup"] else ""
         agreement = f", agreement {tried['agreement']:.3f}" if tried["agreement"] is not None else ""
         yield f"  tried      {tried['method']}: {tried['verdict']}{speed}{agreement}"
+
+
+def _accuracy_text(found: dict[str, Any]) -> str:
+    of = f" of {found['data']}" if found["data"] else ""
+    half = ""
+    if found["fp32_map50"] is not None and found["int8_map50"] is not None:
+        half = f" (mAP50 {found['fp32_map50']:.4f}, {found['int8_map50']:.4f})"
+    photos = count_text(found["images"], "photo")
+    return f"FP32 {found['fp32_map']:.4f}, INT8 {found['int8_map']:.4f}{half} on {photos}{of}"
 
 
 def _tuned_lines(tuned: dict[str, Any], *, here: bool) -> Iterator[str]:

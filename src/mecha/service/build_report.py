@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from mecha.quantize.report.rows import Facts, Report
     from mecha.store.manifest import Int8Record
-    from mecha.store.models import ModelStore
+    from mecha.store.models import ModelStore, PublishedModel
     from mecha.store.spec import ModelSpec
 
 REPORT_PAGE = "report.html"
@@ -97,13 +97,37 @@ def _facts(fp32: Path, int8: Path, spec: "ModelSpec", record: "Int8Record", faul
 
 
 def _write(folder: Path, report: "Report | None", facts: "Facts") -> None:
+    for name, content in _rendered(report, facts).items():
+        write_file(folder / name, content)
+
+
+def rewritten_report(store: "ModelStore", published: "PublishedModel", record: "Int8Record") -> dict[str, bytes]:
+    """Return the report files of a published model as they are with another record of its build.
+
+    Returns:
+        contents by file name; none where the model has no report.
+
+    Raises:
+        IntegrityError: the files are not what the manifest says, or of another version of mecha.
+    """
+    from mecha.quantize.report.restore import restored
+
+    if not all(name in published.manifest.files for name in REPORT_FILES):
+        return {}
+    document, page = (store.read(published.name, name).decode("utf-8") for name in (REPORT_DATA, REPORT_PAGE))
+    return _rendered(*restored(document, page, published.spec, record))
+
+
+def _rendered(report: "Report | None", facts: "Facts") -> dict[str, bytes]:
     from mecha.quantize.report.document import document
     from mecha.quantize.report.markdown import markdown
     from mecha.quantize.report.page import page
 
-    write_file(folder / REPORT_FILE, markdown(report, facts).encode())
-    write_file(folder / REPORT_PAGE, page(report, facts).encode())
-    write_file(folder / REPORT_DATA, f"{json.dumps(document(report, facts), allow_nan=False)}\n".encode())
+    return {
+        REPORT_FILE: markdown(report, facts).encode(),
+        REPORT_PAGE: page(report, facts).encode(),
+        REPORT_DATA: f"{json.dumps(document(report, facts), allow_nan=False)}\n".encode(),
+    }
 
 
 def read_report(store: "ModelStore", name: str, filename: str) -> str:

@@ -12,7 +12,7 @@ from mecha.project import Project, cache_dir
 from mecha.service.fetch import Fetcher
 from mecha.service.measurement import benched, evaluated, tuned
 from mecha.service.provenance import entry_of
-from mecha.service.report import AdoptionReport, ModelRow, PullPlan, PullReport
+from mecha.service.report import AdoptionReport, Evaluation, ModelRow, PullPlan, PullReport
 from mecha.service.request import PullOptions, wanted_file, wanted_int8
 from mecha.service.rows import model_details, model_row
 from mecha.store.blobs import BlobCache, packaged_models
@@ -247,8 +247,10 @@ class ModelService:
         limit: int | None = None,
         threads: int | None = None,
         progress: Progress = silent,
-    ) -> dict[str, Any]:
-        """Measure the mAP of both precisions on annotated photos; the shape of `models eval --json`.
+    ) -> Evaluation:
+        """Measure the mAP of both precisions on annotated photos; manifest and report have it from then on.
+
+        What another build takes the place of, or of which only some photos were measured, is not remembered.
 
         Args:
             data: annotations as COCO writes them.

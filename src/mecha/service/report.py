@@ -1,6 +1,23 @@
 """What the service answers: frozen values that the command line renders and the daemon serialises."""
 
 from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What measuring the accuracy of a model came to.
+
+    Attributes:
+        figures: the shape of `models eval --json`.
+        remembered: the manifest and the report of the model have them from now on.
+        fault: why they could not be kept, empty otherwise; hint: what to do about it.
+    """
+
+    figures: dict[str, Any]
+    remembered: bool = False
+    fault: str = ""
+    hint: str = ""
 
 
 @dataclass(frozen=True, slots=True)

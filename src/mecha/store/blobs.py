@@ -115,7 +115,7 @@ class BlobCache:
         source = self.find(sha256)
         if source is None:
             raise NotFoundError(f"{self.path(sha256)}: no such file in the cache")
-        _link_or_copy(source, target, may_link=source not in self.seeds)
+        link_or_copy(source, target, may_link=source not in self.seeds)
 
     def build_dir(self, key: str) -> Path:
         """Return where the build with this key is or will be."""
@@ -172,7 +172,7 @@ class BlobCache:
         source = self.build_dir(key) / filename
         if not source.is_file():
             raise NotFoundError(f"{source}: no such file in the cache")
-        _link_or_copy(source, target, may_link=True)
+        link_or_copy(source, target, may_link=True)
 
 
 def _checked(key: str) -> str:
@@ -190,7 +190,12 @@ def _protect(file: Path) -> None:
         file.chmod(0o444)
 
 
-def _link_or_copy(source: Path, target: Path, *, may_link: bool) -> None:
+def link_or_copy(source: Path, target: Path, *, may_link: bool) -> None:
+    """Make `target`, which must not exist, the file `source`: a hard link where that may and can be, else a copy.
+
+    Raises:
+        DiskError: no space, or no permission.
+    """
     size_bytes: int | None = None
     try:
         size_bytes = source.stat().st_size

@@ -183,11 +183,21 @@ class CurveRecord(Frozen):
 
 
 class AccuracyRecord(Frozen):
-    """mAP50-95 of both precisions on labelled photos."""
+    """Mean average precision of both precisions on labelled photos, as `mecha models eval` measures it.
+
+    Attributes:
+        images: photos it was measured on, all of the data.
+        fp32_map, int8_map: mAP50-95, 0 to 1; fp32_map50, int8_map50: mAP50.
+        data: name of the annotation file; sha256: of its bytes.
+    """
 
     images: int
     fp32_map: float
     int8_map: float
+    fp32_map50: float | None = None
+    int8_map50: float | None = None
+    data: str = ""
+    sha256: str = ""
 
 
 class Int8Record(Frozen):
@@ -204,7 +214,7 @@ class Int8Record(Frozen):
         notes: sentences about what is not as it should be, or was done besides.
         gains: techniques in the order they were tried.
         curve: accuracy lost against time saved, the all-integer build first.
-        accuracy: None where no labels were given.
+        accuracy: None where nobody measured this build on labelled photos; a build never has it.
         chosen: None where INT8 is calibrated on what the catalog names.
         change: None where nothing was published before, or the frames are those that it was built from.
     """

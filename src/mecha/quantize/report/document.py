@@ -6,7 +6,8 @@ from typing import Any
 from mecha.quantize.report.rows import Facts, Report, TensorRow
 from mecha.quantize.report.sentences import float_reason
 
-_DIGITS = 6
+# As many as tell every float32 from the next: a report that is written again from them rounds as it did before.
+_DIGITS = 9
 
 
 def document(report: Report | None, facts: Facts) -> dict[str, Any]:
@@ -22,6 +23,7 @@ def document(report: Report | None, facts: Facts) -> dict[str, Any]:
         "tools": dict(facts.tools),
         "device": dict(facts.device),
         "int8": record.model_dump(mode="json", by_alias=True),
+        "threshold": report.threshold if report else None,
         "threads": report.threads if report else None,
         "frames": report.frames if report else None,
         "frames_description": report.frames_description if report else None,

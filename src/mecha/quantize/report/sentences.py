@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from mecha.quantize.report.rows import LEAST_COSINE, WORST_SNR, Facts, FloatConv, Report
-from mecha.store.manifest import AgreementRecord, GateRecord
+from mecha.store.manifest import AccuracyRecord, AgreementRecord, GateRecord
 
 PROVISIONAL = (
     "Provisional: calibrated on built-in scenes only. Photos in the catalog, or frames that the device sees, "
@@ -63,14 +63,21 @@ def summary(report: Report | None, facts: Facts) -> Iterator[tuple[str, str]]:
     yield "Method", record.method + asked
     if record.gate is not None:
         yield from _gate(record.gate)
-    if (found := record.accuracy) is not None:
-        photos = counted(found.images, "labelled photo")
-        yield "mAP50-95", f"INT8 {found.int8_map:.4f}, FP32 {found.fp32_map:.4f} on {photos}"
+    if record.accuracy is not None:
+        yield from _accuracy(record.accuracy)
     size = f"{megabytes(facts.int8_bytes)} of {megabytes(facts.fp32_bytes)}, {facts.size_ratio:.2f} of FP32"
     yield "Size", size
     if report is not None:
         marked = f"{report.marked} of {counted(len(report.tensors), 'tensor')} marked"
         yield "Tensors", f"{marked}, compared on {counted(report.frames, 'frame')}"
+
+
+def _accuracy(found: AccuracyRecord) -> Iterator[tuple[str, str]]:
+    of = f" of {found.data}" if found.data else ""
+    photos = f"on {counted(found.images, 'labelled photo')}{of}"
+    yield "mAP50-95", f"INT8 {found.int8_map:.4f}, FP32 {found.fp32_map:.4f} {photos}"
+    if found.int8_map50 is not None and found.fp32_map50 is not None:
+        yield "mAP50", f"INT8 {found.int8_map50:.4f}, FP32 {found.fp32_map50:.4f} {photos}"
 
 
 def _gate(gate: GateRecord) -> Iterator[tuple[str, str]]:
