@@ -55,7 +55,8 @@ def inspected(entry: ModelCatalogEntry, path: Path, locked: LockedFile, fetch: C
         fetch: brings the entry's label file.
 
     Raises:
-        UnsupportedModelError: the entry says object detection and inputs or outputs are no detector's.
+        UnsupportedModelError: the entry says object detection and inputs or outputs are no detector's, or not those of
+            the family that it says.
         ConfigError: the entry's input size does not suit the model, or its labels do not.
     """
     signature = _signature(entry, path)
@@ -78,6 +79,8 @@ def inspected(entry: ModelCatalogEntry, path: Path, locked: LockedFile, fetch: C
         classes=names,
         source=SourceSpec(repo=locked.repo, filename=locked.filename, revision=locked.revision),
     )
+    if entry.task == _DETECTION and entry.family not in (None, signature.family):
+        _require_family(path, spec, signature, where=f"{entry.name} ({entry.where})")
     return Inspected(spec, signature.quantized)
 
 
@@ -108,6 +111,25 @@ def _require_loadable(path: Path, signature: ModelSignature, *, where: str) -> N
         if 0 < signature.opset < OLDEST_OPSET:
             raise too_old(signature, where=where) from error
         raise
+
+
+def _require_family(path: Path, spec: ModelSpec, signature: ModelSignature, *, where: str) -> None:
+    """Refuse a family that somebody says a model is of, where its outputs tell something else.
+
+    Raises:
+        UnsupportedModelError: read as that family is read, the outputs are no boxes and scores.
+    """
+    if not runtime_is_there():
+        return
+    from mecha.detect.trial import family_fault
+
+    fault = family_fault(path, spec)
+    if fault:
+        found = f", it is found from the model: {signature.family}" if signature.family else ""
+        raise UnsupportedModelError(
+            f"{where}: it is not of the family {spec.family}: {fault}",
+            hint=f"Leave the family out (--family, or `family` in the catalog){found}. Check the labels, too.",
+        )
 
 
 def _input_size(entry: ModelCatalogEntry, signature: ModelSignature) -> tuple[int, int]:
