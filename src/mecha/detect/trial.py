@@ -29,11 +29,12 @@ def family_fault(file: Path, spec: ModelSpec) -> str:
     from mecha.arena.scene import calibration_scene
 
     width, height = spec.input.width, spec.input.height
+    sides = np.array([width, height] * 2, np.float32)
     try:
         detector = Detector.from_file(file, spec, precision="FP32", threads=1)
         for number in range(_FRAMES):
             _, scores, boxes = detector.examine(calibration_scene(0, number, width, height))
-            shares: NDArray[np.float32] = boxes / np.array([width, height] * 2, np.float32)
+            shares = np.divide(boxes, sides, dtype=np.float32)
             fault = _fault(scores, shares, spread=detector.overlapping)
             if fault:
                 return fault
