@@ -74,8 +74,8 @@ def test_a_full_folder_keeps_frames_of_all_the_time(tmp_path: Path) -> None:
     assert (recorder.count, recorder.full) == (20, True)
     assert names(tmp_path) == [f"frame-{slot:03}.jpg" for slot in range(20)]
     means = [picture(number).mean((0, 1)) for number in range(400)]
-    seen = [int(np.argmin([np.abs(read_image(file).mean((0, 1)) - mean).sum() for mean in means]))
-            for file in recorder.files]  # fmt: skip
+    kept = [read_image(file).mean((0, 1)) for file in recorder.files]
+    seen = [int(np.argmin([np.abs(one - mean).sum() for mean in means])) for one in kept]
     quarters = [sum(1 for number in seen if number // 100 == quarter) for quarter in range(4)]
     assert min(quarters) >= 1
     assert sum(quarters) == 20

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,11 @@ from mecha.quantize.static_build import storage_for
 from tests.graph import networks
 from tests.graph.networks import Activation, image, run
 from tests.quantize.frames_of_noise import PatchFrames, spec_of
+
+# Searches nothing; pulls of the same real models try everything.
+PLAIN = StaticOptions(
+    range="mean_minmax", equalization=False, rounding=False, bias_correction=False, mixed_precision=False
+)
 
 
 def build(model: onnx.ModelProto, folder: Path, **options: Any) -> tuple[onnx.ModelProto, bytes]:
@@ -74,7 +80,7 @@ def test_the_file_is_a_quarter_of_its_fp32(tmp_path: Path) -> None:
     x = net.block(net.block("images", 3, 16, kernel=3, stride=2), 16, 256, kernel=3, stride=2)
     y = net.conv(net.block(net.block(x, 256, 256, kernel=3), 256, 64), 64, 8)
     model = net.model({y: (1, 8, 16, 16)})
-    _, data = build(model, tmp_path)
+    _, data = build(model, tmp_path, rounding=False, range="mean_minmax")
     assert len(data) < 0.27 * len(model.SerializeToString())
 
 
@@ -100,7 +106,7 @@ def test_every_scheme_gives_a_right_file(tmp_path: Path, scheme: str, activation
 )
 def test_every_way_to_find_ranges_gives_a_right_file(tmp_path: Path, range_: str) -> None:
     model = networks.yolov8_network()
-    int8, _ = build(model, tmp_path, range=range_)
+    int8, _ = build(model, tmp_path, range=range_, rounding=False)
     assert error_at_the_tail(model, int8) < 0.02
 
 
@@ -109,7 +115,7 @@ def test_every_way_to_find_ranges_gives_a_right_file(tmp_path: Path, range_: str
 def test_convs_left_float_stay_float_in_onnxruntime(tmp_path: Path, activation: Activation, first: int) -> None:
     model = networks.yolov8_network(activation=activation)
     convs = tuple(node.name for node in model.graph.node if node.op_type == "Conv")[first : first + 3]
-    int8, data = build(model, tmp_path, leave_float=convs)
+    int8, data = build(model, tmp_path, leave_float=convs, rounding=False)
     assert not set(convs) & set(stored_convs(int8.graph.node))
     assert requantized_convs(data) == ()
     assert float_convs(data) == ()
@@ -120,7 +126,7 @@ def test_without_float_edges_onnxruntime_would_quantize_what_was_left_float(tmp_
     """The reason for the guard: should this fail, onnxruntime has stopped doing so and the guard can go."""
     model = networks.yolov8_network(activation="none")
     conv = [node.name for node in model.graph.node if node.op_type == "Conv"][4]
-    int8, _ = build(model, tmp_path, leave_float=(conv,))
+    int8, _ = build(model, tmp_path, leave_float=(conv,), rounding=False)
     guard = next(node for node in int8.graph.node if node.op_type == "Clip")
     for node in int8.graph.node:
         node.input[:] = [guard.input[0] if name == guard.output[0] else name for name in node.input]
@@ -174,7 +180,7 @@ def test_the_layouts_of_other_cpus_are_right_on_this_one(activation: Activation,
 
 
 def test_a_model_that_is_quantized_already_is_refused(tmp_path: Path) -> None:
-    int8, _ = build(networks.yolov8_network(), tmp_path)
+    int8, _ = build(networks.yolov8_network(), tmp_path, rounding=False)
     path = tmp_path / "again.onnx"
     path.write_bytes(int8.SerializeToString())
     with pytest.raises(QuantizationError) as refusal:
@@ -219,10 +225,21 @@ def test_progress_tells_every_frame(tmp_path: Path) -> None:
 
 
 @pytest.mark.shared_data
-@pytest.mark.parametrize("name", ["yolov8n", "yolo11n", "yolov5n", "yolov8n_dynamic"])
-def test_real_models_are_quantized_small_and_whole(shared_data: Path, tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("yolov8n", PLAIN),
+        ("yolo11n", StaticOptions()),
+        ("yolov5n", replace(PLAIN, rounding=True)),
+        ("yolov8n_dynamic", PLAIN),
+    ],
+    ids=["yolov8n", "yolo11n", "yolov5n", "yolov8n_dynamic"],
+)
+def test_real_models_are_quantized_small_and_whole(
+    shared_data: Path, tmp_path: Path, name: str, options: StaticOptions
+) -> None:
     fp32, target = shared_data / "models" / f"{name}.onnx", tmp_path / "int8.onnx"
-    built = build_static(fp32, target, PatchFrames(2, (320, 320)), spec_of((640, 640)))
+    built = build_static(fp32, target, PatchFrames(2, (320, 320)), spec_of((640, 640)), options=options)
     assert built.notes == ()
     share = target.stat().st_size / fp32.stat().st_size
     assert share < 0.30
