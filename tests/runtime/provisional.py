@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from mecha.arena.camera import ArenaCamera
 from mecha.detect.locate import locate
+from mecha.quantize.options import StaticOptions
 from mecha.quantize.static import build_static
 from mecha.store.blobs import packaged_models
 from mecha.store.digests import folder_records
@@ -19,6 +20,21 @@ from mecha.store.spec import serialised
 
 FP32 = packaged_models()[0]
 NAME = "arena-n"
+# Its entry as the package has it, but that a build searches nothing.
+CATALOG = """
+[[models]]
+name = "arena-n"
+repo = "mecha/arena-n"
+filename = "arena-n.onnx"
+
+[models.quantize]
+method = "static_int8"
+range = "mean_minmax"
+equalization = false
+rounding = false
+bias_correction = false
+mixed_precision = false
+"""
 SCENES = CalibrationRecord(description="32 built-in scenes", frames=32, digest="0" * 64, provisional=True)
 
 
@@ -41,7 +57,11 @@ class _Darkness:
 
 def poor_int8(file: Path) -> Path:
     """Write an INT8 of arena-n that was calibrated in the dark."""
-    build_static(FP32, file, _Darkness(), locate(FP32, cwd=file.parent, environ=os.environ).spec, threads=1)
+    options = StaticOptions(
+        range="mean_minmax", equalization=False, rounding=False, bias_correction=False, mixed_precision=False
+    )
+    spec = locate(FP32, cwd=file.parent, environ=os.environ).spec
+    build_static(FP32, file, _Darkness(), spec, options=options, threads=1)
     return file
 
 

@@ -29,7 +29,7 @@ from mecha.runtime.self_calibration import Periods, SelfCalibration
 from mecha.store.locks import exclusive
 from mecha.store.models import ModelStore, PublishedModel
 from tests.runtime.projects import make_project
-from tests.runtime.provisional import FP32, NAME, SCENES, poor_int8, publish_provisional
+from tests.runtime.provisional import CATALOG, FP32, NAME, SCENES, poor_int8, publish_provisional
 from tests.runtime.waiting import wait_for
 
 QUICK = Periods(model=0.02, power=0.02, again=0.05)
@@ -51,6 +51,7 @@ def seen() -> list[NDArray[np.uint8]]:
 def root(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Path:
     caplog.set_level(logging.INFO)
     root = make_project(tmp_path / "project")
+    (root / "model_catalog.toml").write_text(CATALOG)
     settings(root, frames=FRAMES, period_s=0)
     return root
 

@@ -28,6 +28,14 @@ enabled = true
 method = "{method}"
 {options}
 """
+# A build that searches nothing takes a third of the time, and is as right for all that is no question of accuracy.
+PLAIN = """\
+range = "mean_minmax"
+equalization = false
+rounding = false
+bias_correction = false
+mixed_precision = false
+"""
 
 
 @dataclass(frozen=True)
@@ -96,7 +104,7 @@ def hub(hub_folder: Path) -> Iterator[RunningMirror]:
         yield running
 
 
-def make_bench(root: Path, home: Path, endpoint: str, *, method: str = "static_int8", options: str = "") -> Bench:
+def make_bench(root: Path, home: Path, endpoint: str, *, method: str = "static_int8", options: str = PLAIN) -> Bench:
     root.mkdir(parents=True)
     home.mkdir(parents=True)
     bench = Bench(root, home, {"HF_ENDPOINT": endpoint})

@@ -71,16 +71,27 @@ def pulled_blobs(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     return bench
 
 
+def copied(bench: Bench, folder: Path) -> Bench:
+    """Return a copy that a test may spoil."""
+    shutil.copytree(bench.root, folder / "robot")
+    shutil.copytree(bench.home, folder / "home")
+    return Bench(folder / "robot", folder / "home", dict(bench.environ))
+
+
 @pytest.fixture
 def bench(pulled_blobs: Bench, tmp_path: Path) -> Bench:
-    """The same as a copy that a test may spoil."""
-    shutil.copytree(pulled_blobs.root, tmp_path / "robot")
-    shutil.copytree(pulled_blobs.home, tmp_path / "home")
-    return Bench(tmp_path / "robot", tmp_path / "home", dict(pulled_blobs.environ))
+    return copied(pulled_blobs, tmp_path)
 
 
 @pytest.fixture
-def adopted(bench: Bench, right: bytes) -> Bench:
+def adopted(adopted_once: Bench, tmp_path: Path) -> Bench:
+    return copied(adopted_once, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def adopted_once(pulled_blobs: Bench, tmp_path_factory: pytest.TempPathFactory, right: bytes) -> Bench:
+    """The same with an INT8 file that was adopted."""
+    bench = copied(pulled_blobs, tmp_path_factory.mktemp("adopted"))
     (bench.root / "good.onnx").write_bytes(right)
     done = bench.command("models", "adopt", "blobs", "good.onnx")
     assert done.returncode == 0, done.stderr

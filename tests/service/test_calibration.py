@@ -11,7 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from tests.service.conftest import CATALOG, Bench
+from tests.service.conftest import CATALOG, PLAIN, Bench
 
 from mecha.catalog.schema import CalibrationConfig
 from mecha.errors import NotFoundError, QuantizationError
@@ -79,7 +79,7 @@ def test_a_catalog_that_names_a_dataset_is_calibrated_on_its_photos(bench: Bench
     write_photos(bench.root / "coco8" / "images" / "train", 8)
     (bench.root / "coco8.yaml").write_text("path: coco8\ntrain: images/train\nval: images/val\nnames:\n  0: cone\n")
     table = '[models.quantize.calibration]\ndata = "coco8.yaml"\nsamples = 6\n'
-    bench.write_catalog(CATALOG.format(method="static_int8", options=table))
+    bench.write_catalog(CATALOG.format(method="static_int8", options=PLAIN + table))
     done = bench.command("models", "pull", "arena")
     assert (done.returncode, done.stderr.count("INT8 is not")) == (0, 0), done.stderr
     calibration = manifest(bench)["int8"]["calibration"]
@@ -90,7 +90,7 @@ def test_a_catalog_that_names_a_dataset_is_calibrated_on_its_photos(bench: Bench
 def test_a_dataset_that_points_nowhere_leaves_fp32_and_says_what_to_do(bench: Bench) -> None:
     (bench.root / "coco8.yaml").write_text("path: ../datasets/coco8\ntrain: images/train\ndownload: |\n  rm -r /\n")
     table = '[models.quantize.calibration]\ndata = "coco8.yaml"\n'
-    bench.write_catalog(CATALOG.format(method="static_int8", options=table))
+    bench.write_catalog(CATALOG.format(method="static_int8", options=PLAIN + table))
     done = bench.command("models", "pull", "arena")
     assert done.returncode == 0, done.stderr
     file = bench.root / "coco8.yaml"

@@ -9,7 +9,7 @@ from pathlib import Path
 import onnxruntime
 import psutil
 import pytest
-from tests.service.conftest import Bench, make_bench
+from tests.service.conftest import PLAIN, Bench, make_bench
 
 from mecha.hub.mirror import RunningMirror
 
@@ -121,7 +121,11 @@ def test_killed_in_the_download_the_next_pull_transfers_only_the_rest(
     assert (bench.root / "models/arena/model.onnx").read_bytes() == served
 
 
-def test_killed_in_the_quantization_fp32_is_whole_and_the_next_pull_makes_int8_only(bench: Bench) -> None:
+def test_killed_in_the_quantization_fp32_is_whole_and_the_next_pull_makes_int8_only(
+    tmp_path: Path, hub: RunningMirror
+) -> None:
+    """With all that a build tries where the catalog says nothing."""
+    bench = make_bench(tmp_path / "project", tmp_path / "home", hub.endpoint, options="")
     running = bench.start("models", "pull", "arena", "--json")
     assert running.stdout is not None
     children: list[psutil.Process] = []
@@ -140,13 +144,17 @@ def test_killed_in_the_quantization_fp32_is_whole_and_the_next_pull_makes_int8_o
     done = bench.command("models", "pull", "arena", "--json")
     last = json.loads(done.stdout.splitlines()[-1])
     assert (last["downloaded_bytes"], last["method"]) == (0, "static_int8")
+    gains = manifest(bench)["int8"]["gains"]  # type: ignore[index]
+    assert "weight rounding" in [gain["technique"] for gain in gains]
 
 
 @pytest.mark.parametrize(("package", "method"), [("onnx", "static_int8"), ("onnxruntime.quantization", "dynamic_int8")])
 def test_without_a_package_fp32_is_published_and_the_next_pull_makes_int8(
     tmp_path: Path, hub: RunningMirror, served: bytes, package: str, method: str
 ) -> None:
-    bench = make_bench(tmp_path / "project", tmp_path / "home", hub.endpoint, method=method, options="escalate = false")
+    bench = make_bench(
+        tmp_path / "project", tmp_path / "home", hub.endpoint, method=method, options=f"escalate = false\n{PLAIN}"
+    )
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "sitecustomize.py").write_text(
