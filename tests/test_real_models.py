@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mecha.hub.mirror import RunningMirror, running_mirror
-from tests.service.conftest import Bench
+from tests.service.conftest import PLAIN, Bench
 
 pytestmark = [pytest.mark.shared_data, pytest.mark.timeout(600)]
 
@@ -36,6 +36,7 @@ preprocessing_preset = "yolo"
 [models.quantize]
 enabled = true
 method = "{method}"
+{search}
 {calibration}
 """
 FOUR_PHOTOS = f"""
@@ -63,21 +64,25 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningMirror]:
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory, hub: RunningMirror) -> Bench:
-    """A project in which yolov8n was pulled as the packaged catalog says: dynamic_int8, with escalation."""
+    """A project in which yolov8n was pulled as the packaged catalog says: dynamic_int8, with escalation.
+
+    Of the other models one is built with all that a build tries; the others are about something else than accuracy.
+    """
     folder = tmp_path_factory.mktemp("project")
     (folder / "home").mkdir()
     bench = Bench(folder / "project", folder / "home", {"HF_ENDPOINT": hub.endpoint})
     bench.root.mkdir()
     dynamic = {"repo": "somebody/dynamic", "filename": "model.onnx", "method": "static_int8", "calibration": ""}
     bench.write_catalog(
-        ENTRY.format(name="at320", options="input_size = 320", **dynamic)
-        + ENTRY.format(name="at640", options="input_size = 640", **dynamic)
+        ENTRY.format(name="at320", options="input_size = 320", search="", **dynamic)
+        + ENTRY.format(name="at640", options="input_size = 640", search=PLAIN, **dynamic)
         + ENTRY.format(
             name="on-photos",
             repo="deepghs/yolos",
             filename="yolov8n/model.onnx",
             options="",
             method="static_int8",
+            search=PLAIN,
             calibration=FOUR_PHOTOS,
         )
     )
