@@ -55,6 +55,20 @@ def test_built_in_scenes_are_always_the_same_and_say_that_they_are_provisional()
     assert len(digests) == 4
 
 
+def test_scenes_are_rendered_once_where_there_is_room_and_stay_the_same_where_there_is_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("mecha.quantize.frames._KEPT_BYTES", 2 * 64 * 96 * 3)
+    scenes = built_in_scenes(3, seed=1, size=(64, 96))
+    first, second = list(scenes), list(scenes)
+    assert [one is other for one, other in zip(first, second, strict=True)] == [True, True, False]
+    assert np.array_equal(first, second)
+    with pytest.raises(ValueError, match="read-only"):
+        first[0][:] = 0
+    _, gate = split_frames(scenes, gate=2)
+    assert np.array_equal(list(gate), list(built_in_scenes(5, seed=1, size=(64, 96)))[3:])
+
+
 def test_the_gate_sees_other_scenes() -> None:
     calibration, gate = split_frames(built_in_scenes(2, seed=1, size=(64, 64)), gate=2)
     assert len(gate) == 2

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
@@ -35,6 +35,8 @@ GATE_FRAMES = 16
 _PLENTY = 64
 # So many are needed before some of them are kept from calibration for the gate.
 _FEWEST_TO_HOLD_OUT = 8
+# A build goes through its frames three times, and rendering them took more than half of it for a small model.
+_KEPT_BYTES = 32_000_000
 
 
 class FrameSet(Protocol):
@@ -60,12 +62,16 @@ class FrameSet(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SceneFrames:
-    """Scenes that mecha renders: frames `first` to `first + count - 1` of the set `seed`, (height, width)."""
+    """Scenes that mecha renders: frames `first` to `first + count - 1` of the set `seed`, (height, width).
+
+    Those that were rendered are kept, read-only, up to 32 MB.
+    """
 
     count: int
     seed: int
     size: tuple[int, int]
     first: int = 0
+    _kept: list[Frame] = field(default_factory=list, init=False, repr=False, compare=False)
 
     @property
     def description(self) -> str:
@@ -92,8 +98,15 @@ class SceneFrames:
         from mecha.arena.leaves import calibration_scene
 
         height, width = self.size
-        for index in range(self.first, self.first + self.count):
-            yield calibration_scene(self.seed, index, width, height)
+        for at in range(self.count):
+            if at < len(self._kept):
+                yield self._kept[at]
+                continue
+            frame = calibration_scene(self.seed, self.first + at, width, height)
+            frame.flags.writeable = False
+            if at == len(self._kept) and (at + 1) * frame.nbytes <= _KEPT_BYTES:
+                self._kept.append(frame)
+            yield frame
 
 
 def built_in_scenes(count: int, *, seed: int, size: tuple[int, int]) -> SceneFrames:
