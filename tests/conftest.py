@@ -11,6 +11,11 @@ import pytest
 _SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Run the whole suite in two processes; tests that are named run in this one, which starts at once."""
+    return 2 if config.args_source is pytest.Config.ArgsSource.TESTPATHS else 0
+
+
 @pytest.fixture
 def shared_data() -> Path:
     """The folder of real models, photos and video beside the project; the test is skipped where it is absent."""
