@@ -8,6 +8,7 @@ import onnx
 from numpy.typing import NDArray
 
 from mecha.quantize.calibrate import Observed, observe, range_of
+from mecha.quantize.judge import TailJudge
 from mecha.quantize.plan import Planner
 from mecha.quantize.probe import Probe, Recipe, Writer
 from mecha.quantize.qdq import Storage
@@ -64,5 +65,6 @@ def bench_of(
     ranges = {name: range_of(observed, name, method) for name in plan.observed}
     writer = Writer(planner, lambda left: planner.plan(leave_float=left), Storage("uint8", 8))
     judges = images(2, start=50) if judged is None else list(judged)
-    probe = Probe(model, writer, judges, threads=1, on_probe=lambda _: None)
+    judge = TailJudge(planner.tail.boundary)
+    probe = Probe(model, writer, judge, judges, threads=1, on_probe=lambda _: None)
     return Bench(planner, probe, Recipe(ranges | dict.fromkeys(plan.unit, Range(0.0, 1.0))), observed)

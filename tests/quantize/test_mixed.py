@@ -7,7 +7,7 @@ import pytest
 
 from mecha.quantize import mixed
 from mecha.quantize.built import Built, CurvePoint
-from mecha.quantize.mixed import Costs, blocks_around, leave_worst_float
+from mecha.quantize.mixed import Costs, blocks_around, keep_best_integer, leave_worst_float
 from mecha.quantize.options import StaticOptions
 from mecha.quantize.plan import Planner
 from mecha.quantize.probe import Recipe
@@ -105,12 +105,60 @@ def test_no_more_builds_are_measured_than_there_is_time_for(monkeypatch: pytest.
     assert len(harm.asked) == 1 + 6
 
 
-def test_all_other_blocks_are_measured_where_the_first_do_not_help(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_next_blocks_are_measured_where_the_first_do_not_help(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mixed, "BLOCKS_TRIED", 2)
-    far = Harm({"d": 0.2, "a": 0.001})
-    assert search(far, costs_of(dict.fromkeys("abcd", 2.0)))[0].leave_float == ("d",)
-    near = Harm({"d": 0.02, "a": 0.001})
-    assert search(near, costs_of(dict.fromkeys("abcd", 2.0)))[0].leave_float == ()
+    harm = Harm({"d": 0.02, "a": 0.0001})
+    assert search(harm, costs_of(dict.fromkeys("abcd", 2.0)))[0].leave_float == ("d",)
+
+
+def keep(
+    harm: Harm, costs: Costs, target: float, *, left: tuple[str, ...] = (), largest_cost: float = 1.0
+) -> tuple[Recipe, CurvePoint]:
+    recipe, (point,) = keep_best_integer(
+        harm,  # type: ignore[arg-type]  # asked for errors only
+        Recipe({}, leave_float=left),
+        "abcd",
+        costs,
+        target=target,
+        largest_cost=largest_cost,
+    )
+    return recipe, point
+
+
+def test_from_the_other_side_as_many_stay_integer_as_the_target_allows() -> None:
+    harm = Harm({"a": 0.2, "b": 0.001, "c": 0.3, "d": 0.002})
+    recipe, point = keep(harm, costs_of(dict.fromkeys("abcd", 2.0)), 0.01)
+    assert recipe.leave_float == point.left_float == ("a", "c")
+    assert point.error == pytest.approx(0.003)
+    assert point.cost_ms == 2.0
+    single = [set("abcd") - set(asked) for asked in harm.asked[:4]]
+    assert single == [{"a"}, {"b"}, {"c"}, {"d"}]
+
+
+def test_from_the_other_side_what_saves_most_for_its_harm_stays_integer() -> None:
+    harm = Harm(dict.fromkeys("abcd", 0.01))
+    recipe, _ = keep(harm, costs_of({"a": 2.0, "b": 9.0, "c": 3.0, "d": 4.0}), 0.021)
+    assert recipe.leave_float == ("a", "c")
+
+
+@pytest.mark.parametrize(("target", "left"), [(1.0, ()), (0.0, ("a", "b", "c", "d"))])
+def test_from_the_other_side_all_or_nothing_may_be_integer(target: float, left: tuple[str, ...]) -> None:
+    harm = Harm(dict.fromkeys("abcd", 0.01))
+    assert keep(harm, costs_of(dict.fromkeys("abcd", 2.0)), target)[0].leave_float == left
+
+
+def test_from_the_other_side_more_than_allowed_is_spent_only_on_what_is_far_off() -> None:
+    harm = Harm({"a": 0.03, "b": 0.02, "c": 0.02, "d": 0.01})
+    costs = costs_of(dict.fromkeys("abcd", 2.0))
+    assert keep(harm, costs, 0.01)[0].leave_float == ("a", "b", "c")
+    assert keep(harm, costs, 0.01, largest_cost=0.2)[0].leave_float == ("a",)
+
+
+def test_from_the_other_side_what_was_float_before_stays_so() -> None:
+    harm = Harm({"a": 0.01})
+    recipe, point = keep(harm, costs_of(dict.fromkeys("abcd", 2.0)), 0.1, left=("a",))
+    assert recipe.leave_float == ("a",)
+    assert (point.left_float, point.cost_ms) == ((), 1.0)
 
 
 def test_a_block_is_what_makes_and_what_reads_a_tensor() -> None:

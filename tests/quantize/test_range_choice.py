@@ -3,7 +3,7 @@ import pytest
 
 from mecha.quantize.histogram import Counter
 from mecha.quantize.probe import Recipe
-from mecha.quantize.range_choice import METHODS, TENSORS_TRIED, WHOLE_METHODS, choose_ranges, lost_share
+from mecha.quantize.range_choice import METHODS, TENSORS_TRIED, WHOLE_METHODS, choose_method, choose_single, lost_share
 from mecha.quantize.ranges import Range, Scheme, activation_step
 from tests.graph.networks import yolov8_network
 from tests.quantize.probing import bench_of
@@ -29,49 +29,45 @@ class Wanted:
         return self.always + sum(abs(recipe.ranges[name].high - HIGH[wanted]) for name, wanted in self.methods.items())
 
 
-def choose(probe: Wanted, target: float) -> tuple[Recipe, list[tuple[str, bool]]]:
-    recipe = Recipe({name: range_by(name, METHODS[0]) for name in TENSORS})
-    found, gains = choose_ranges(probe, recipe, range_by, TENSORS, target=target)  # type: ignore[arg-type]  # asked for errors only
-    return found, [(gain.technique, gain.kept) for gain in gains]
+FIRST = Recipe({name: range_by(name, METHODS[0]) for name in TENSORS})
 
 
 @pytest.mark.parametrize("best", [METHODS[0], *WHOLE_METHODS])
 def test_the_method_with_the_least_error_is_taken_for_all_tensors(best: str) -> None:
     probe = Wanted(**dict.fromkeys(TENSORS, best))
-    found, gains = choose(probe, 0.01)
+    found, gains = choose_method(probe, FIRST, range_by, TENSORS)  # type: ignore[arg-type]  # asked for errors only
     assert found.ranges == {name: range_by(name, best) for name in TENSORS}
-    assert gains == [(f"range {method}", method == best) for method in WHOLE_METHODS]
+    assert [(gain.technique, gain.kept) for gain in gains] == [(f"range {one}", one == best) for one in WHOLE_METHODS]
     assert probe.asked == 1 + len(WHOLE_METHODS)
 
 
-def test_single_tensors_are_tried_where_no_method_is_near_enough() -> None:
+def test_single_tensors_get_a_method_of_their_own() -> None:
     wanted = {"x": "mae", "y": WHOLE_METHODS[-1], "z": METHODS[0]}
-    found, gains = choose(Wanted(**wanted), 0.01)
+    found, gain = choose_single(Wanted(**wanted), FIRST, range_by, TENSORS)  # type: ignore[arg-type]  # asked for errors only
     assert found.ranges == {name: range_by(name, method) for name, method in wanted.items()}
-    assert gains[-1] == ("range of single tensors", True)
+    assert (gain.technique, gain.kept) == ("range of single tensors", True)
 
 
 def test_no_more_tensors_are_tried_than_lose_most() -> None:
     worst = tuple(f"t{number}" for number in range(TENSORS_TRIED + 3))
-    probe = Wanted(**dict.fromkeys(worst, "mse"))
-    probe.methods |= dict.fromkeys(worst[2:], "entropy")
     recipe = Recipe({name: range_by(name, METHODS[0]) for name in worst})
-    found, _ = choose_ranges(probe, recipe, range_by, worst, target=0.0)  # type: ignore[arg-type]  # asked for errors only
+    probe = Wanted(**dict.fromkeys(worst, "entropy"))
+    found, _ = choose_single(probe, recipe, range_by, worst)  # type: ignore[arg-type]  # asked for errors only
     assert found.ranges[worst[TENSORS_TRIED - 1]] == range_by("", "entropy")
     assert found.ranges[worst[TENSORS_TRIED]] != range_by("", "entropy")
 
 
 def test_what_gains_next_to_nothing_changes_nothing() -> None:
     probe = Wanted()
-    found, gains = choose(probe, 0.0)
-    assert found.ranges == {name: range_by(name, METHODS[0]) for name in TENSORS}
-    assert [kept for _, kept in gains] == [False] * len(gains)
+    found, gains = choose_method(probe, FIRST, range_by, TENSORS)  # type: ignore[arg-type]  # asked for errors only
+    single, gain = choose_single(probe, found, range_by, TENSORS)  # type: ignore[arg-type]  # asked for errors only
+    assert single.ranges == FIRST.ranges
+    assert not any(one.kept for one in (*gains, gain))
 
 
-def test_the_chosen_ranges_of_a_network_are_never_worse_than_the_first() -> None:
+def test_the_chosen_method_of_a_network_is_never_worse_than_the_first() -> None:
     bench = bench_of(yolov8_network(seed=5))
-    worst = bench.observed.tensors
-    found, gains = choose_ranges(bench.probe, bench.recipe, bench.range_by, worst, target=1.0)
+    found, gains = choose_method(bench.probe, bench.recipe, bench.range_by, bench.observed.tensors)
     first = bench.probe.error(bench.recipe)
     assert [gain.before for gain in gains] == pytest.approx([first] * len(WHOLE_METHODS))
     kept = [gain.after for gain in gains if gain.kept]

@@ -29,7 +29,7 @@ SWITCHES = {
     "bias_correction": "bias correction",
 }
 # With this aim every technique is tried.
-STRICT = 1e-4
+STRICT = 1e-6
 
 
 def build(

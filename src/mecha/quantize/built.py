@@ -9,7 +9,7 @@ class Gain:
 
     Attributes:
         technique: "range mse", "bias correction", "weight rounding" …
-        before, after: error at the decode tail without it and with it: noise power over signal power, lower is better.
+        before, after: error without it and with it, as the judge of the build defines it: lower is better.
         kept: the build has it; what made the error larger is left out.
     """
 
@@ -25,7 +25,7 @@ class CurvePoint:
 
     Attributes:
         left_float: names of the Convs added to those left float at the step before, in graph order; empty at first.
-        error: error at the decode tail with all of them float: noise power over signal power.
+        error: with all of them float, as in Gain.
         cost_ms: milliseconds a frame that all of them cost on this device, against all of them integer.
     """
 

@@ -8,12 +8,10 @@ from mecha.quantize.built import CurvePoint
 from mecha.quantize.plan import Plan
 from mecha.quantize.probe import Probe, Recipe
 
-# Only so many blocks are measured, those with the tensors that lose most; what a tensor loses says little about what
-# that does, so where INT8 is far off all others may follow. All rounds together measure so many builds.
+# Only so many blocks are measured in a round: those with the tensors that lose most first, and where none of them
+# helps, the next. All rounds together measure so many builds.
 BLOCKS_TRIED = 12
-BUILDS_TRIED = 128
-# The others are measured where none of these leaves at most this share of the error.
-HELPS = 0.7
+BUILDS_TRIED = 96
 # Another block must take away this share of the error that is left; less will do where INT8 is far off.
 LEAST_GAIN = 0.05
 LEAST_GAIN_FAR_OFF = 0.02
@@ -38,6 +36,10 @@ class Costs:
         """By all Convs together."""
         return max(sum(self.fp32_ms.values()) - sum(self.int8_ms.values()), 0.0)
 
+    def allowed(self, share: float) -> float:
+        """Return the milliseconds that may be spent, for a share of those saved."""
+        return max(share * self.saved_ms, LEAST_ALLOWED * sum(self.int8_ms.values()))
+
     def of(self, convs: Iterable[str]) -> float:
         """Milliseconds that these cost when they are float; never nothing, so that fewer are better."""
         least = _LEAST_COST_SHARE * sum(self.int8_ms.values())
@@ -52,7 +54,7 @@ def leave_worst_float(
     Args:
         recipe: what it leaves float already stays so, and counts among what is spent.
         blocks: sets of Convs that are left float together, the most promising first.
-        target: error at the decode tail that is near enough.
+        target: error that is near enough.
         largest_cost: share of the time that INT8 saves which may be spent, unless the error is FAR_OFF.
 
     Returns:
@@ -61,8 +63,8 @@ def leave_worst_float(
     error = probe.error(recipe)
     chosen = set(recipe.leave_float)
     curve = [CurvePoint((), error, costs.of(chosen))]
-    waiting, others = list(blocks[:BLOCKS_TRIED]), list(blocks[BLOCKS_TRIED:])
-    allowed = max(largest_cost * costs.saved_ms, LEAST_ALLOWED * sum(costs.int8_ms.values()))
+    waiting, upcoming = blocks[:BLOCKS_TRIED], blocks[BLOCKS_TRIED:]
+    allowed = costs.allowed(largest_cost)
     left = BUILDS_TRIED
     while error > target:
         far_off = error > FAR_OFF * target
@@ -70,18 +72,55 @@ def leave_worst_float(
         affordable = [block for block in waiting if far_off or costs.of(chosen | block) <= allowed][:left]
         left -= len(affordable)
         tried = [(probe.error(_with(recipe, chosen | block)), block) for block in affordable]
-        if far_off and others and all(found > error * HELPS for found, _ in tried):
-            waiting, others = [*waiting, *others], []
-            continue
         least = LEAST_GAIN_FAR_OFF if far_off else LEAST_GAIN
         better = [(found, block) for found, block in tried if found < error * (1 - least)]
+        if not better and upcoming and left:
+            waiting, upcoming = upcoming[:BLOCKS_TRIED], upcoming[BLOCKS_TRIED:]
+            continue
         if not better:
             break
         error, best = max(better, key=lambda item: _worth(error, item[0], costs.of(item[1] - chosen), target))
         curve.append(CurvePoint(tuple(sorted(best - chosen)), error, costs.of(chosen | best)))
         chosen |= best
-        waiting = [block for _, block in sorted(tried, key=lambda item: item[0])][:BLOCKS_TRIED]
+        waiting = [block for _, block in tried]
     return _with(recipe, chosen), tuple(curve)
+
+
+def keep_best_integer(
+    probe: Probe, recipe: Recipe, convs: Sequence[str], costs: Costs, *, target: float, largest_cost: float
+) -> tuple[Recipe, tuple[CurvePoint, ...]]:
+    """Begin with every Conv float, and let as many be integer as the target allows, the most harmless first.
+
+    For models whose error has no few blocks to blame: seen from all that is integer, each Conv's harm is hidden by that
+    of the others. A Conv's harm is measured with it alone integer; how many may be so together, by halving.
+
+    Args:
+        recipe: what it leaves float stays so.
+        convs: names of the Convs that may be integer, in graph order.
+        target: error that is near enough.
+        largest_cost: share of the time that INT8 saves which may be spent to reach it; more is spent only where the
+            error is FAR_OFF.
+
+    Returns:
+        The recipe, and its point of the curve.
+    """
+    free = [name for name in convs if name not in recipe.leave_float]
+    harm = {name: probe.error(_with(recipe, frozenset(free) - {name})) for name in free}
+    order = sorted(free, key=lambda name: harm[name] / costs.of([name]))
+    allowed = costs.allowed(largest_cost)
+    fewest, most = 0, len(order)
+    while fewest < most:
+        middle = (fewest + most + 1) // 2
+        tried = _with(recipe, frozenset(order[middle:]))
+        limit = target if costs.of(tried.leave_float) <= allowed else FAR_OFF * target
+        if probe.error(tried) <= limit:
+            fewest = middle
+        else:
+            most = middle - 1
+    left = frozenset(order[fewest:])
+    found = _with(recipe, left)
+    point = CurvePoint(tuple(sorted(left)), probe.error(found), costs.of(found.leave_float))
+    return found, (point,)
 
 
 def _worth(before: float, after: float, cost: float, target: float) -> float:

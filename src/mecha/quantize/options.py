@@ -27,7 +27,7 @@ class StaticOptions:
     """How static INT8 is made.
 
     Attributes:
-        range: how the range of a tensor is found; "auto" chooses by the error at the decode tail.
+        range: how the range of a tensor is found; "auto" chooses by the error of the outputs.
         percentile: of the range method "percentile": the share of values, of 100, below the upper end.
         tensor_ranges: by tensor, how its range is found where it is not as everywhere.
         z_threshold: what lies farther from the mean than so many standard deviations is left out of every range.
@@ -39,7 +39,7 @@ class StaticOptions:
         rounding: round weights by reconstruction, not each to its nearest integer.
         bias_correction: take the mean error off each bias.
         mixed_precision: leave float what does most harm.
-        max_accuracy_drop: the error at the decode tail, noise over signal, that mixed precision aims at.
+        max_accuracy_drop: the relative loss of accuracy that mixed precision aims at; see `Judge.near_enough`.
         largest_cost: the share of the time saved by INT8 that it may spend on what stays float.
         target: the kind of CPU that the integers are laid out for; "auto" is this one.
     """
@@ -57,5 +57,5 @@ class StaticOptions:
     bias_correction: bool = True
     mixed_precision: bool = True
     max_accuracy_drop: float = 0.01
-    largest_cost: float = 0.05
+    largest_cost: float = 0.12
     target: Target = "auto"

@@ -1,4 +1,4 @@
-"""How far INT8 is from FP32 where the decode tail begins: the measure by which a build is chosen."""
+"""Runs recipes, and says how far each is from FP32: the measure by which a build is chosen."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from mecha.detect.session import Session
 from mecha.graph.cut import cut_at
+from mecha.quantize.judge import Judge
 from mecha.quantize.parameters import ConvParameters
 from mecha.quantize.plan import Plan, Planner
 from mecha.quantize.qdq import Storage, write_pairs
@@ -16,9 +17,6 @@ from mecha.quantize.ranges import Range
 
 if TYPE_CHECKING:
     from onnx import ModelProto
-
-# Below this the FP32 model gives the same everywhere, and any error would count as endless.
-_LEAST_SIGNAL = 1e-12
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,11 +56,26 @@ class Writer:
         return write_pairs(model, self.plan_of(recipe.leave_float), recipe.ranges, self.storage, recipe.parameters)
 
 
-class Probe:
-    """FP32's values at the decode tail on a few frames, and how far a recipe is from them.
+def most_telling(
+    model: "ModelProto", judge: Judge, inputs: Sequence[NDArray[np.float32]], count: int, *, threads: int
+) -> list[int]:
+    """Return which inputs have most to tell the judge, by their position, in order.
 
     Args:
         model: FP32, of one input size.
+        count: of those returned.
+    """
+    session = Session(cut_at(model, judge.tensors).SerializeToString(), threads=threads, where="FP32 model")
+    signals = [judge.signal(session.run(tensor)) for tensor in inputs]
+    return sorted(sorted(range(len(inputs)), key=lambda at: -signals[at])[:count])
+
+
+class Probe:
+    """FP32's outputs for a few frames, and how far a recipe's are from them.
+
+    Args:
+        model: FP32, of one input size.
+        judge: compares the outputs; the model is cut at its tensors.
         inputs: input tensors (1, 3, height, width).
         on_probe: called with the number of recipes tried so far.
     """
@@ -71,35 +84,26 @@ class Probe:
         self,
         model: "ModelProto",
         writer: Writer,
+        judge: Judge,
         inputs: Sequence[NDArray[np.float32]],
         *,
         threads: int,
         on_probe: Callable[[int], None],
     ) -> None:
-        self.body = cut_at(model, writer.planner.tail.boundary)
+        self.body = cut_at(model, judge.tensors)
         self.writer = writer
         self._inputs = inputs
         self._threads = threads
         self._on_probe = on_probe
         self._tried = 0
-        self._expected = self._run(self.body)
+        self._error = judge.against(self._run(self.body))
 
     def error(self, recipe: Recipe) -> float:
-        """Return the power of the error over the power of the signal, the mean of all tensors that enter the tail.
-
-        The signal is what differs from place to place: class logits sit on a constant far larger than themselves.
-        """
+        """Return the error of a recipe, as the judge defines it."""
         seen = self._run(self.writer.write(self.body, recipe))
         self._tried += 1
         self._on_probe(self._tried)
-        count = len(self._expected[0])
-        noise, signal = np.zeros(count), np.zeros(count)
-        for expected, got in zip(self._expected, seen, strict=True):
-            for at, (wanted, value) in enumerate(zip(expected, got, strict=True)):
-                places = tuple(range(2, wanted.ndim))
-                noise[at] += float(np.square(value - wanted).sum())
-                signal[at] += float(np.square(wanted - wanted.mean(axis=places, keepdims=True)).sum())
-        return float((noise / np.maximum(signal, _LEAST_SIGNAL)).mean())
+        return self._error(seen)
 
     def _run(self, model: "ModelProto") -> list[list[NDArray[np.float32]]]:
         session = Session(model.SerializeToString(), threads=self._threads, where="INT8 model")

@@ -12,6 +12,7 @@ from mecha.graph.prepare import fix_input_size, load_model, to_opset
 from mecha.progress import Progress, silent
 from mecha.quantize.built import Built
 from mecha.quantize.calibrate import CalibrationCache, Tensor, calibration_key
+from mecha.quantize.judge import judge_of
 from mecha.quantize.needs import require_onnx
 from mecha.quantize.options import StaticOptions
 from mecha.quantize.static_build import OPSET, CalibrationSource, StaticBuild
@@ -67,10 +68,12 @@ def build_static(
             sha256, frames.digest, preprocessing=spec.preprocessing, height=height, width=width, tensors=tensors
         ),
     )
+    fixed = fix_input_size(model, height, width)
     build = StaticBuild(
         model,
-        fix_input_size(model, height, width),
+        fixed,
         source,
+        judge_of(fixed, spec),
         options or StaticOptions(),
         where=fp32.name,
         progress=progress,

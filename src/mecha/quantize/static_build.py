@@ -1,6 +1,6 @@
 """The course of a static build: calibrate, round, choose ranges, leave float what must be, correct biases, write.
 
-Each step is kept only where it brings INT8 nearer to FP32 at the decode tail, on frames that it did not learn from.
+Each step is kept only where it brings INT8 nearer to FP32, as a judge says, on frames that it did not learn from.
 """
 
 import hashlib
@@ -16,14 +16,15 @@ from mecha.quantize.built import Built, CurvePoint, Gain
 from mecha.quantize.calibrate import CalibrationCache, Inputs, Observed, Tensor, observe, range_of
 from mecha.quantize.equalization import equalizing, find_pairs, with_initializers
 from mecha.quantize.fusion import float_convs, requantized_convs
-from mecha.quantize.mixed import FAR_OFF, Costs, blocks_around, leave_worst_float
+from mecha.quantize.judge import Judge
+from mecha.quantize.mixed import FAR_OFF, Costs, blocks_around, keep_best_integer, leave_worst_float
 from mecha.quantize.node_latency import conv_times
 from mecha.quantize.observe import frames_apart
 from mecha.quantize.options import StaticOptions, Target
 from mecha.quantize.plan import Plan, Planner
-from mecha.quantize.probe import Probe, Recipe, Writer
+from mecha.quantize.probe import Probe, Recipe, Writer, most_telling
 from mecha.quantize.qdq import Storage
-from mecha.quantize.range_choice import FIRST_METHOD, choose_ranges, lost_share
+from mecha.quantize.range_choice import FIRST_METHOD, choose_method, choose_single, lost_share
 from mecha.quantize.ranges import RANGE_METHODS, SCHEMES, Range, Scheme
 from mecha.quantize.reconstruction import reconstructed
 from mecha.words import alternatives
@@ -36,9 +37,9 @@ _UNIT = Range(0.0, 1.0)
 # SiLU(-6) is -0.015, and what is below comes closer to zero still. Convs reach -100 there, and the integers spent on it
 # are missing above: cutting it off halved the error at yolov8n's head.
 _SILU_FLOOR = -6.0
-# Kept in memory as input tensors: one in five judges, the others are learned from.
-_FRAMES_KEPT = 15
-_JUDGES_APART = 5
+# Kept in memory as input tensors: a quarter of them judges, the others are learned from.
+_FRAMES_KEPT = 16
+_JUDGES_SHARE = 0.25
 _LATENCY_RUNS = 4
 _NEAR_ENOUGH = 0.25
 
@@ -70,6 +71,7 @@ class StaticBuild:
         model: FP32, opset 13 or later; its inputs, outputs and metadata are those of the file.
         fixed: the same of one input size.
         source: what it is calibrated on.
+        judge: of the fixed model's outputs.
         where: the model's name in messages.
         progress: as `build_static` says.
         threads: of all sessions.
@@ -81,6 +83,7 @@ class StaticBuild:
         model: "ModelProto",
         fixed: "ModelProto",
         source: CalibrationSource,
+        judge: Judge,
         options: StaticOptions,
         *,
         where: str,
@@ -94,7 +97,9 @@ class StaticBuild:
             raise ConfigError(f'scheme: got "{options.scheme}"; expected {alternatives(SCHEMES)}')
         self._model, self._fixed = model, fixed
         self._source = source
+        self._judge = judge
         self._options = options
+        self._target = judge.near_enough(options.max_accuracy_drop)
         self._progress = progress
         self._threads = threads
         self._cache = cache
@@ -107,8 +112,9 @@ class StaticBuild:
                 f"{where}: got no Conv between the first one and the decode tail; expected at least one to quantize"
             )
         kept = source.spread(_FRAMES_KEPT)
-        self._judged = kept[::_JUDGES_APART]
-        self._learned = [tensor for at, tensor in enumerate(kept) if at % _JUDGES_APART] or kept
+        judges = most_telling(fixed, judge, kept, max(round(len(kept) * _JUDGES_SHARE), 1), threads=threads)
+        self._judged = [kept[at] for at in judges]
+        self._learned = [tensor for at, tensor in enumerate(kept) if at not in judges] or kept
 
     def run(self) -> tuple[bytes, Built]:
         """Return the file and what is to be said of it.
@@ -125,26 +131,24 @@ class StaticBuild:
         probe = self._probe(self._fixed)
         if options.rounding:
             recipe = self._round(probe, recipe)
+
+        def range_by(name: str, method: str) -> Range:
+            return self._range(observed, name, method)
+
+        # Beyond that there is nothing to gain that the few frames could tell from chance.
+        near_enough = _NEAR_ENOUGH * self._target
+        if options.range == "auto" and probe.error(recipe) > near_enough:
+            recipe, gains = choose_method(probe, recipe, range_by, observed.tensors)
+            self._gains += gains
         worst = self._worst(observed, recipe)
         curve: tuple[CurvePoint, ...] = ()
         if options.mixed_precision:
             recipe, curve = self._mix(probe, recipe, worst)
-        # Beyond that there is nothing to gain that the few frames could tell from chance.
-        search = probe.error(recipe) > _NEAR_ENOUGH * options.max_accuracy_drop
-        if options.range == "auto" and search:
-            recipe, gains = choose_ranges(
-                probe,
-                recipe,
-                lambda name, method: self._range(observed, name, method),
-                worst,
-                target=FAR_OFF * options.max_accuracy_drop,
-            )
-            self._gains += gains
-            least = min(min(gain.before, gain.after) for gain in gains)
-            if options.mixed_precision and least > FAR_OFF * options.max_accuracy_drop:
-                recipe, more = self._mix(probe, recipe, self._worst(observed, recipe))
-                curve += more[1:]
-        if options.bias_correction and search:
+        error = probe.error(recipe)
+        if options.range == "auto" and error > FAR_OFF * self._target:
+            recipe, gain = choose_single(probe, recipe, range_by, worst)
+            self._gains.append(gain)
+        if options.bias_correction and error > near_enough:
             recipe = self._correct(probe, recipe)
         written = self._writer.write(self._model, recipe).SerializeToString()
         built = Built(
@@ -169,6 +173,7 @@ class StaticBuild:
         return Probe(
             fixed,
             self._writer,
+            self._judge,
             self._judged,
             threads=self._threads,
             on_probe=lambda tried: self._progress("search", tried, None),
@@ -231,7 +236,7 @@ class StaticBuild:
             self._probe(model).error(Recipe(self._ranges(self._observe(model, histograms=False), FIRST_METHOD)))
             for model in (self._fixed, fixed)
         )
-        if self._judge("equalization", before, after):
+        if self._is_better("equalization", before, after):
             self._model, self._fixed = with_initializers(self._model, arrays), fixed
 
     def _round(self, probe: Probe, recipe: Recipe) -> Recipe:
@@ -266,10 +271,12 @@ class StaticBuild:
         costs = Costs(*({name: ms for name, ms in times.items() if name in integer} for times in (fp32, int8)))
         convs = [node.name for node in probe.body.graph.node if node.op_type == "Conv"]
         blocks = blocks_around(self._planner.index, self._base, worst, convs)
-        options = self._options
-        return leave_worst_float(
-            probe, recipe, blocks, costs, target=options.max_accuracy_drop, largest_cost=options.largest_cost
-        )
+        largest_cost = self._options.largest_cost
+        found, curve = leave_worst_float(probe, recipe, blocks, costs, target=self._target, largest_cost=largest_cost)
+        if curve[-1].error <= FAR_OFF * self._target:
+            return found, curve
+        kept = [name for name in convs if name in integer]
+        return keep_best_integer(probe, recipe, kept, costs, target=self._target, largest_cost=largest_cost)
 
     def _correct(self, probe: Probe, recipe: Recipe) -> Recipe:
         before = probe.error(recipe)
@@ -284,7 +291,7 @@ class StaticBuild:
             return (f"laid out for {self._options.target}; onnxruntime runs it in float on this CPU",)
         return _fusion_notes(written)
 
-    def _judge(self, technique: str, before: float, after: float) -> bool:
+    def _is_better(self, technique: str, before: float, after: float) -> bool:
         kept = after < before
         self._gains.append(Gain(technique, before, after, kept=kept))
         return kept

@@ -158,7 +158,7 @@ class GainRecord(Frozen):
     """One technique that was tried on a build.
 
     Attributes:
-        before, after: error at the decode tail without it and with it: noise power over signal power, lower is better.
+        before, after: error of the outputs without it and with it, a ratio of powers: lower is better.
         kept: the build has it.
     """
 
@@ -173,7 +173,7 @@ class CurveRecord(Frozen):
 
     Attributes:
         left_float: Convs added to those left float at the step before; empty at first.
-        error: at the decode tail, as in GainRecord, with all of them float.
+        error: of the outputs, as in GainRecord, with all of them float.
         cost_ms: milliseconds a frame that all of them cost here, against all of them integer.
     """
 

@@ -114,7 +114,7 @@ def _techniques(facts: Facts) -> Iterator[str]:
             for gain in record.gains
         ]
         yield from _table(("Technique", "Error before", "Error after", "Kept"), rows)
-        yield from ("", "Error at the decode tail, noise over signal: lower is better.")
+        yield from ("", sentences.ERROR)
     if record.curve:
         yield from ("", "## Accuracy against time", "", sentences.CURVE, "")
         chosen = sentences.chosen_point(facts)

@@ -208,9 +208,7 @@ def _gains(facts: Facts) -> Iterator[str]:
         for gain in facts.record.gains
     ]
     headings = ("Technique", "Error before", "Error after", "Kept")
-    yield from _table(
-        "Error at the decode tail, noise over signal: lower is better", headings, rows, right=3, slim=True
-    )
+    yield from _table(sentences.ERROR, headings, rows, right=3, slim=True)
 
 
 def _curve(facts: Facts) -> Iterator[str]:

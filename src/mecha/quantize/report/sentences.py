@@ -19,10 +19,11 @@ BLOCKS = (
     "The fastest of several runs of each node; both files run whole and in turns. What else the device does slows FP32 "
     "more than INT8, so take the speed from the summary. mecha computes the decode tail itself, faster."
 )
-CURVE = (
-    "Error at the decode tail (noise over signal) against the milliseconds a frame that leaving Convs float costs, "
-    "the all-integer build first."
+ERROR = (
+    "Error of scores and boxes where FP32 or INT8 sees objects, against the power of the scores and the sides of the "
+    "boxes; of a model that mecha cannot decode, noise over signal at its decode tail. Lower is better."
 )
+CURVE = "That error against the milliseconds a frame that leaving Convs float costs, the first build first."
 _PLACES = {
     "tail": "part of the decode tail: boxes in pixels and scores share one tensor, and no 8-bit scale serves both",
     "last": "last Conv of a branch: its range depends on objects being in the calibration frames",

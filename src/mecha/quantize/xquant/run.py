@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mecha.detect.session import default_threads
+from mecha.graph.cut import find_tail
 from mecha.graph.prepare import fix_input_shape, load_model, to_opset
 from mecha.progress import Progress, silent
 from mecha.quantize.built import Built
 from mecha.quantize.dynamic import build_dynamic
+from mecha.quantize.judge import TailJudge
 from mecha.quantize.needs import require_onnx
 from mecha.quantize.report.rows import TensorRow
 from mecha.quantize.report.tensors import tensor_rows
@@ -142,10 +144,12 @@ def _source(calibration: _Calibration) -> CalibrationSource:
 def _static(
     model: "ModelProto", calibration: _Calibration, wanted: Mapped, where: str, progress: Progress, threads: int
 ) -> tuple[bytes, Built]:
+    fixed = fix_input_shape(model, calibration.slot.shape)
     build = StaticBuild(
         model,
-        fix_input_shape(model, calibration.slot.shape),
+        fixed,
         _source(calibration),
+        TailJudge(find_tail(fixed).boundary),
         wanted.options,
         where=where,
         progress=progress,
