@@ -1,0 +1,1 @@
+"""Kills, power cuts, full disks and many processes at once: what is published stays, and the next pull recovers."""
