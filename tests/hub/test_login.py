@@ -1,8 +1,13 @@
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import keyring
 import pytest
+from keyring.backend import KeyringBackend
+from keyring.errors import KeyringLocked
 
 from mecha.hub.login import Login, find_login, is_true
+from mecha.redaction import redacted
 
 HUB = "https://huggingface.co"
 LAN = "http://192.168.1.10:8090"
@@ -80,3 +85,52 @@ def test_a_token_is_not_shown() -> None:
 )
 def test_a_switch_is_on_for_the_words_of_the_hubs_client(value: str | None, expected: bool) -> None:
     assert is_true(value) is expected
+
+
+class Held(KeyringBackend):
+    """A keyring of one entry, or a locked one."""
+
+    priority = 1.0
+
+    def __init__(self, user: str, *, locked: bool = False) -> None:
+        super().__init__()
+        self.user, self.locked = user, locked
+
+    def get_password(self, service: str, username: str) -> str | None:
+        if self.locked:
+            raise KeyringLocked
+        return "from-the-keyring" if (service, username) == ("mecha", self.user) else None
+
+    def set_password(self, service: str, username: str, password: str) -> None:
+        raise NotImplementedError
+
+
+@pytest.fixture
+def held() -> Iterator[Callable[[KeyringBackend], None]]:
+    before = keyring.get_keyring()
+    yield keyring.set_keyring
+    keyring.set_keyring(before)
+
+
+@pytest.mark.parametrize("endpoint", [HUB, f"{HUB}/", "https://user:pass@huggingface.co/path"])
+def test_the_keyring_holds_a_token_for_one_server(
+    held: Callable[[KeyringBackend], None], endpoint: str, tmp_path: Path
+) -> None:
+    store(tmp_path / ".cache/huggingface/token")
+    held(Held("https://huggingface.co"))
+
+    assert find_login({"HOME": str(tmp_path)}, endpoint) == Login("from-the-keyring", "the keyring")
+    assert find_login({"HOME": str(tmp_path)}, "https://elsewhere.example").token == "stored"
+    assert redacted("sent from-the-keyring") == "sent ***"
+
+
+def test_a_token_for_a_server_of_plain_http_is_one_that_was_named(held: Callable[[KeyringBackend], None]) -> None:
+    held(Held(LAN))
+
+    assert find_login({}, LAN).token == "from-the-keyring"
+
+
+def test_a_locked_keyring_is_none(held: Callable[[KeyringBackend], None], tmp_path: Path) -> None:
+    held(Held(HUB, locked=True))
+
+    assert find_login({"HOME": str(tmp_path)}, HUB) == Login()

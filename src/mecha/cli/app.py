@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from mecha import __version__
 from mecha.errors import INTERRUPTED_EXIT_CODE, MechaError
+from mecha.redaction import RedactingFormatter, hide_from_traces, redacted
 
 # Name, module that holds its Typer app, and the line `mecha --help` shows. The line stands here and not in the module
 # because help must not import eight modules to print eight lines.
@@ -78,17 +79,20 @@ def mecha(
     if verbose:
         os.environ["MECHA_LOG"] = "debug"
     debug = os.environ.get("MECHA_LOG", "").lower() == "debug"
-    logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    lines = logging.StreamHandler()
+    lines.setFormatter(RedactingFormatter("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, handlers=[lines])
 
 
 def main() -> None:
     """Run the command line; every failure ends as a sentence and an exit code."""
+    hide_from_traces()
     try:
         app()
     except MechaError as error:
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(redacted(f"error: {error}"), err=True)
         if error.hint:
-            typer.echo(f"  next: {error.hint}", err=True)
+            typer.echo(redacted(f"  next: {error.hint}"), err=True)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         typer.echo("interrupted", err=True)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from mecha.redaction import redacted
+
 if TYPE_CHECKING:
     from mecha.project import Project
     from mecha.service.models import ModelService
@@ -40,7 +42,7 @@ def model_service() -> "ModelService":
 
 def echo_json(value: Mapping[str, Any]) -> None:
     """Write one JSON document on one line."""
-    typer.echo(json.dumps(value))
+    typer.echo(redacted(json.dumps(value)))
 
 
 def bytes_text(count: int | None) -> str:

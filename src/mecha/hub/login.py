@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from mecha.hub.keyring_login import held_token
+from mecha.redaction import keep_secret
+
 _VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 _TRUE = frozenset({"1", "on", "yes", "true"})
 
@@ -23,22 +26,32 @@ class Login:
 
 
 def find_login(environ: Mapping[str, str], endpoint: str) -> Login:
-    """Return the token to show to an endpoint, found as huggingface_hub finds it.
+    """Return the token to show to an endpoint; no output shows it.
 
-    HF_TOKEN comes first, then what `hf auth login` stored, unless HF_HUB_DISABLE_IMPLICIT_TOKEN forbids that. A stored
-    login is a person's account at the Hub: it is not sent over plain http, where everyone on the network can read it.
+    HF_TOKEN comes first, then what the keyring holds for this server, then what `hf auth login` stored, unless
+    HF_HUB_DISABLE_IMPLICIT_TOKEN forbids that. A stored login is a person's account at the Hub: it is not sent over
+    plain http, where everyone on the network can read it.
     """
     for name in _VARIABLES:
         token = environ.get(name, "").strip()
         if token:
             return Login(token, name)
-    if is_true(environ.get("HF_HUB_DISABLE_IMPLICIT_TOKEN")) or urlsplit(endpoint).scheme != "https":
+    if held := held_token(endpoint):
+        keep_secret(held)
+        return Login(held, "the keyring")
+    return stored_login(environ) if urlsplit(endpoint).scheme == "https" else Login()
+
+
+def stored_login(environ: Mapping[str, str]) -> Login:
+    """Return what `hf auth login` stored, unless HF_HUB_DISABLE_IMPLICIT_TOKEN forbids its use."""
+    if is_true(environ.get("HF_HUB_DISABLE_IMPLICIT_TOKEN")):
         return Login()
     file = _token_file(environ)
     try:
         token = file.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):
         return Login()
+    keep_secret(token)
     return Login(token, str(file)) if token else Login()
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mecha.errors import ConfigError, NotFoundError
+from mecha.redaction import keep_secret
 
 _MIN_LENGTH = 8
 
@@ -33,4 +34,5 @@ def read_token(file: Path | None, environ: Mapping[str, str]) -> str | None:
             "and digits",
             hint='make one with: python3 -c "import secrets; print(secrets.token_urlsafe())"',
         )
+    keep_secret(token)
     return token

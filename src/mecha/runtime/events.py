@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import BinaryIO
 
+from mecha.redaction import redacted
+
 SUPERVISED_VARIABLE = "MECHA_SUPERVISOR"
 """Holds the pid of the supervisor in the processes that one started."""
 
@@ -116,7 +118,7 @@ class ErrorEvents(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Send one record."""
-        self._events.error(record.getMessage())
+        self._events.error(redacted(record.getMessage()))
 
 
 class LineFormatter(logging.Formatter):
@@ -128,7 +130,7 @@ class LineFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return a record as lines."""
-        return prefixed(record.levelname, self._node, super().format(record))
+        return prefixed(record.levelname, self._node, redacted(super().format(record)))
 
 
 def prefixed(level: str, node: str, text: str) -> str:
