@@ -23,10 +23,44 @@ _Endpoint = Annotated[
 ]
 
 
+_Seconds = Annotated[float, Expected("seconds, more than 0"), Field(gt=0, allow_inf_nan=False)]
+
+
 class HubSettings(Frozen):
-    """`[hub]`: where models come from; None means HF_ENDPOINT, or the public Hub."""
+    """`[hub]`: where models come from, and how long a bad line is waited for.
+
+    Attributes:
+        endpoint: None means HF_ENDPOINT, or the public Hub.
+        endpoints: mirrors, asked in this order, `endpoint` before them.
+        answer_timeout_s: until a question about a file is answered.
+        connect_timeout_s: until a connection stands.
+        stall_timeout_s: how long a download may be silent; a slow one that keeps sending is not given up.
+        tries: how many in a row may bring nothing before a download gives up.
+        longest_wait_s: between two tries, where the doubling ends.
+    """
 
     endpoint: _Endpoint | None = None
+    endpoints: tuple[_Endpoint, ...] = ()
+    answer_timeout_s: _Seconds = 10
+    connect_timeout_s: _Seconds = 15
+    stall_timeout_s: _Seconds = 30
+    tries: Annotated[int, Expected("a number of tries, 1 to 100"), Field(ge=1, le=100)] = 6
+    longest_wait_s: _Seconds = 30
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """All addresses to ask, in order; empty where none is set."""
+        return (*((self.endpoint,) if self.endpoint else ()), *self.endpoints)
+
+
+class CatalogSettings(Frozen):
+    """`[catalog]`: whose signature a catalog must have, a public key of minisign; None means nobody's."""
+
+    public_key: Annotated[
+        str | None,
+        Expected("a public key of minisign, 56 letters that begin with RW"),
+        Field(pattern=r"^RW[A-Za-z0-9+/]{54}$"),
+    ] = None
 
 
 class QuantizeSettings(Frozen):
@@ -63,6 +97,7 @@ class Settings(Frozen):
     """configs/common/mecha.toml."""
 
     hub: HubSettings = HubSettings()
+    catalog: CatalogSettings = CatalogSettings()
     quantize: QuantizeSettings = QuantizeSettings()
     bus: BusSettings = BusSettings()
     self_calibration: SelfCalibrationSettings = SelfCalibrationSettings()
@@ -82,6 +117,8 @@ class Project:
         user_level: this is the project used outside of any other; its catalog file may be absent.
         environment: name of the folder in configs/ that is laid over common, None for none.
         user_root: root of the user-level project, whose catalog every project starts from.
+        catalog_key: public key of minisign that a catalog must be signed with, those that come with mecha apart; None
+            for none.
     """
 
     root: Path
@@ -89,6 +126,7 @@ class Project:
     environment: str | None
     settings: Settings
     user_root: Path = field(default_factory=user_data_dir)
+    catalog_key: str | None = None
 
     @property
     def catalog_file(self) -> Path:
@@ -126,7 +164,8 @@ def find_project(start: Path, environ: Mapping[str, str], environment: str | Non
 
     Args:
         start: usually the working directory.
-        environ: MECHA_ENV names the environment when `environment` does not.
+        environ: MECHA_ENV names the environment when `environment` does not; MECHA_CATALOG_KEY goes before
+            catalog.public_key of the settings, which lie beside the catalog that they are to guard.
         environment: folder in configs/ that is laid over common.
 
     Raises:
@@ -142,7 +181,14 @@ def find_project(start: Path, environ: Mapping[str, str], environment: str | Non
     if name is not None:
         _require_environment(name, origin, root / "configs", user_level=user_level)
     settings = _read_settings(root / "configs" / _COMMON / SETTINGS_NAME, root)
-    return Project(root=root, user_level=user_level, environment=name, settings=settings, user_root=user_root)
+    return Project(
+        root=root,
+        user_level=user_level,
+        environment=name,
+        settings=settings,
+        user_root=user_root,
+        catalog_key=environ.get("MECHA_CATALOG_KEY", "").strip() or settings.catalog.public_key,
+    )
 
 
 def require_project(start: Path, environ: Mapping[str, str], environment: str | None = None) -> Project:

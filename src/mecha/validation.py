@@ -20,16 +20,19 @@ __all__ = [
     "Frozen",
     "checked",
     "config_error",
+    "decoded",
     "json_line_of",
     "nearest",
     "parse_json",
     "parse_toml",
+    "read_bytes",
     "read_text",
     "toml_line_of",
     "validated",
 ]
 
 M = TypeVar("M", bound=BaseModel)
+_LARGEST_TEXT = 16 << 20
 
 
 class Frozen(BaseModel):
@@ -83,14 +86,29 @@ def read_text(path: Path, *, where: str) -> str:
     Raises:
         NotFoundError: there is no such file.
         DiskError: it cannot be read.
-        ConfigError: it is not UTF-8.
+        ConfigError: it is not UTF-8, or far too large for a file that people write.
     """
+    return decoded(read_bytes(path, where=where), where=where)
+
+
+def read_bytes(path: Path, *, where: str) -> bytes:
+    """Return the bytes of a file of text; raises as `read_text`."""
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        with path.open("rb") as file:
+            content = file.read(_LARGEST_TEXT + 1)
     except FileNotFoundError as error:
         raise NotFoundError(f"{where}: no such file") from error
     except OSError as error:
         raise DiskError(f"{where}: cannot be read: {(error.strerror or str(error)).lower()}") from error
+    if len(content) > _LARGEST_TEXT:
+        raise ConfigError(f"{where}: got more than 16 MB; expected a text of at most that")
+    return content
+
+
+def decoded(content: bytes, *, where: str) -> str:
+    """Return bytes as text; raises ConfigError as `read_text`."""
+    try:
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ConfigError(f"{where}: byte {error.start} is not UTF-8 text", hint="Save the file as UTF-8.") from error
 

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mecha.catalog.schema import CalibrationConfig, ModelCatalogEntry, source_fault
+from mecha.catalog.signature import check_signature
 from mecha.errors import NotFoundError
 from mecha.faults import KeyFault
 from mecha.positions import LineOf
 from mecha.project import CATALOG_NAME, Project, bundled_dir
-from mecha.validation import Frozen, checked, config_error, parse_toml, read_text, toml_line_of
+from mecha.validation import Frozen, checked, config_error, decoded, parse_toml, read_bytes, toml_line_of
 from mecha.words import did_you_mean
 
 Layer = Literal["package", "user", "project"]
@@ -56,24 +57,33 @@ def load_catalog(project: Project) -> Catalog:
 
     Raises:
         ConfigError: with all faults of the first file that has any.
+        IntegrityError: a key is set, and a catalog of the user or the project is not signed with it.
     """
     entries: dict[str, ModelCatalogEntry] = {}
     origins: dict[str, tuple[Layer, Path]] = {}
     for layer, file in _layers(project):
         where = CATALOG_NAME if file == project.catalog_file and not project.user_level else str(file)
-        for entry in read_catalog(file, where=where):
+        key = None if layer == "package" else project.catalog_key
+        for entry in read_catalog(file, where=where, key=key):
             entries[entry.name] = entry
             origins[entry.name] = (layer, file)
     return Catalog(tuple(entries.values()), origins)
 
 
-def read_catalog(file: Path, *, where: str) -> tuple[ModelCatalogEntry, ...]:
+def read_catalog(file: Path, *, where: str, key: str | None = None) -> tuple[ModelCatalogEntry, ...]:
     """Read one catalog file; `where` names it in messages. Paths of models and calibration photos come back absolute.
+
+    Args:
+        key: public key of minisign that it must be signed with, None for any catalog.
 
     Raises:
         ConfigError: with all faults, each with its key path and line.
+        IntegrityError: it is not signed with the key.
     """
-    entries = parse_catalog(read_text(file, where=where), where=where)
+    content = read_bytes(file, where=where)
+    if key is not None:
+        check_signature(file, content, key, where=where)
+    entries = parse_catalog(decoded(content, where=where), where=where)
     return tuple(_anchored(entry, file.absolute().parent) for entry in entries)
 
 

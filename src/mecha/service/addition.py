@@ -9,7 +9,7 @@ from typing import Any
 from mecha.catalog.catalog import load_catalog
 from mecha.catalog.edit import with_entry
 from mecha.catalog.schema import ModelCatalogEntry
-from mecha.errors import NetworkError, NotFoundError, UsageError
+from mecha.errors import ConfigError, NetworkError, NotFoundError, UsageError
 from mecha.faults import KeyFault
 from mecha.progress import Progress
 from mecha.project import Project
@@ -92,9 +92,16 @@ def add(
 
     Raises:
         UsageError: the name is taken.
+        ConfigError: the catalog must be signed.
         MechaError: as the pull, and as the writing of the catalog.
     """
     file = project.catalog_file
+    if project.catalog_key is not None:
+        raise ConfigError(
+            f"{file}: a catalog must be signed here (catalog.public_key, or MECHA_CATALOG_KEY), and mecha cannot sign "
+            "it",
+            hint="Write the entry where the secret key is, sign the catalog, and bring both files here.",
+        )
     anchored = entry
     if entry.path is not None:
         anchored = entry.model_copy(update={"path": str(file.parent / entry.path)})
