@@ -156,7 +156,7 @@ def test_a_report_that_is_damaged_is_left_and_said(pulled: Bench, photos: Path) 
     assert json.loads(done.stdout)["images"] == 3
     assert done.stderr.splitlines()[-2:] == [
         f"  not remembered: {report}: the content is not what manifest.json says",
-        "  next: `mecha models verify arena` tells more; `mecha models pull arena --force` makes it whole again.",
+        "  next: `mecha models verify arena` tells more; `mecha models pull arena` makes it whole again.",
     ]
     assert kept_by(pulled) is None
 

@@ -207,16 +207,3 @@ def test_without_escalation_the_requested_method_is_published_and_marked(tmp_pat
     done = bench.command("models", "pull", "arena", "--json")
     last = json.loads(done.stdout.splitlines()[-1])
     assert (last["method"], last["verdict"]) == ("dynamic_int8", "slower")
-
-
-def test_bit_rot_is_found_and_healed_by_a_forced_pull(bench: Bench, served: bytes) -> None:
-    assert bench.command("models", "pull", "arena", "--no-quantize").returncode == 0
-    model = bench.root / "models/arena/model.onnx"
-    rotten = bytearray(model.read_bytes())
-    rotten[1000] ^= 0x10
-    model.write_bytes(rotten)  # in place: where models/ is hard-linked to the cache, the cache is rotten as well
-    found = bench.command("models", "verify", "arena")
-    assert found.returncode == 6
-    assert "next: `mecha models pull arena --force` brings it again." in found.stderr
-    assert bench.command("models", "pull", "arena", "--no-quantize", "--force").returncode == 0
-    assert model.read_bytes() == served

@@ -233,7 +233,7 @@ def test_a_file_is_read_as_the_manifest_has_it_or_not_at_all(store: ModelStore) 
         store.read("m", MODEL_FILE)
     assert str(wrong.value) == f"{model.fp32_path}: the content is not what manifest.json says"
     assert wrong.value.hint == (
-        "`mecha models verify m` tells more; `mecha models pull m --force` makes it whole again."
+        "`mecha models verify m` tells more; `mecha models pull m` makes it whole again."
     )
 
 

@@ -141,7 +141,9 @@ def verify(name: Name, as_json: AsJson = False) -> None:
         return
     if faults:
         lines = "; ".join(f"{fault.file}: {fault.got}, expected {fault.expected}" for fault in faults)
-        raise IntegrityError(f"{name}: {lines}", hint=f"`mecha models pull {name} --force` brings it again.")
+        healed = ", ".join(f"{fault.file} {fault.remedy}" for fault in faults if fault.remedy)
+        how = f": {healed}." if healed else "."
+        raise IntegrityError(f"{name}: {lines}", hint=f"`mecha models pull {name}` makes it whole again{how}")
     typer.echo(f"{name}: every file is what its manifest says")
 
 

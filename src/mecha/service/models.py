@@ -215,12 +215,15 @@ class ModelService:
         return model_details(name, entry, published, catalog.layer_of(name) if known else "unlisted")
 
     def verify(self, name: str) -> tuple[Fault, ...]:
-        """Read every published file again and compare its digest with the manifest.
+        """Read every published file again and compare its digest with the manifest; the next pull heals what is found.
 
         Raises:
             NotFoundError: the model is not pulled.
         """
-        return self.store.verify(name)
+        from mecha.service.healing import remedies
+
+        faults, published = self.store.verify(name), self.store.published(name)
+        return remedies(self._place(name), published, faults) if faults and published is not None else faults
 
     def remove(self, name: str) -> None:
         """Remove a published model; the cache keeps its files for the next pull.

@@ -20,6 +20,7 @@ from mecha.service.calibration import (
     resolve_calibration,
 )
 from mecha.service.fetch import Fetched, Fetcher, Wanted
+from mecha.service.healing import damaged_files, intact_int8
 from mecha.service.job import BuildJob
 from mecha.service.publication import RECORD_FILE, Place, publish
 from mecha.service.report import PullReport
@@ -54,6 +55,7 @@ class Pull:
         self._downloaded_bytes = 0
         self._chosen: ChosenCalibration | None = None
         self._notice = ""
+        self._damaged: frozenset[str] = frozenset()
 
     def run(self) -> PullReport:
         """Do what is missing, and nothing else.
@@ -68,14 +70,17 @@ class Pull:
         lock = self._place.store.lock_file(self._entry.name)
         doing = f"{'INT8 build' if self._options.int8_only else 'pull'} of {self._entry.name}"
         with turn(lock, doing, self._progress, timeout_s=_MODEL_LOCK_TIMEOUT_S):
-            published = self._place.store.published(self._entry.name)
-            if published is not None and self._is_complete(published):
-                return self._complete(published)
-            return self._bring()
+            self._damaged = damaged_files(self._place, self._entry.name)
+            return self.complete() or self._bring()
+
+    def complete(self) -> PullReport | None:
+        """Return what a run that has nothing to do would, None where there is something to do."""
+        published = self._place.store.published(self._entry.name)
+        return self._complete(published) if published is not None and self._is_complete(published) else None
 
     def _is_complete(self, published: PublishedModel) -> bool:
         """Tell whether what is published is what is wanted, by looking at sizes and records only."""
-        if self._options.force or not _has_its_files(published):
+        if self._options.force or published.suspect or not _has_its_files(published):
             return False
         if self._options.int8_only and not published.quantized:
             return False
@@ -122,6 +127,12 @@ class Pull:
         found = inspected(self._entry, fetched.path, fetched.locked, self._fetch_beside)
         spec = found.spec.model_copy(update={"licence": self._licence(fetched)})
         published = self._place.store.published(spec.name)
+        if published is not None and self._damaged:
+            wanted = not self._options.force and not self._options.int8_only and self._is_wanted_int8(published)
+            record = intact_int8(self._place, published, self._damaged, fetched.locked.sha256) if wanted else None
+            if record is not None:
+                return self._publish(fetched, spec, record)
+            published = published if INT8_FILE not in self._damaged and MODEL_FILE not in self._damaged else None
         self._chosen = self._chosen_for(published)
         given = self._given(found, published, fetched, spec)
         if given is not None:

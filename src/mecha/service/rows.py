@@ -28,8 +28,9 @@ def model_row(
     fp32, int8 = manifest.files.get(MODEL_FILE), manifest.files.get(INT8_FILE)
     if found.quantized:
         fp32, int8 = None, fp32
+    state = "ready" if int8 is not None or manifest.int8.state in ("disabled", "rejected") else "fp32-only"
     return ModelRow(
-        state="ready" if int8 is not None or manifest.int8.state in ("disabled", "rejected") else "fp32-only",
+        state="broken" if found.suspect else state,
         fp32_bytes=fp32.size_bytes if fp32 else None,
         int8_bytes=int8.size_bytes if int8 else None,
         method=manifest.int8.method or None,

@@ -117,8 +117,13 @@ def discard(path: Path) -> None:
     removed = unfinished_path(path, "removed")
     try:
         path.rename(removed)
+    except FileNotFoundError:
+        return  # another process removes the same
     except OSError as error:
         raise disk_error(error, path, "remove") from error
+    if removed.is_dir():
+        # Or a power cut could leave a part of it under the name that it had.
+        fsync_dir(removed.parent)
     _delete(removed)
 
 
@@ -141,15 +146,18 @@ def unfinished_path(path: Path, kind: Kind) -> Path:
 
 
 def make_dir(folder: Path) -> None:
-    """Make a folder and those above it.
+    """Make a folder and those above it; a power cut leaves what is synced in it later.
 
     Raises:
         DiskError: it cannot be made.
     """
+    missing = tuple(itertools.takewhile(lambda above: not above.exists(), (folder, *folder.parents)))
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise disk_error(error, folder, "make the folder") from error
+    for made in missing:
+        fsync_dir(made.parent)
 
 
 def fsync_dir(path: Path) -> None:

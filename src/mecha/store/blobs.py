@@ -124,17 +124,19 @@ class BlobCache:
     def find_build(self, key: str) -> Path | None:
         """Return the folder of a whole build, None when there is none. Reads all its files."""
         folder = self.build_dir(key)
-        try:
-            build = _Build.model_validate_json((folder / _BUILD_FILE).read_bytes())
-        except FileNotFoundError:
-            return None
-        except (OSError, ValidationError):
-            discard(folder)
-            return None
-        if folder_records(folder, without=_BUILD_FILE) == dict(sorted(build.files.items())):
+        records = self.build_records(key)
+        if records and folder_records(folder, without=_BUILD_FILE) == records:
             return folder
         discard(folder)
         return None
+
+    def build_records(self, key: str) -> dict[str, FileRecord]:
+        """Return what the files of a build are said to be, by name, sorted; empty where nothing whole is said."""
+        try:
+            build = _Build.model_validate_json((self.build_dir(key) / _BUILD_FILE).read_bytes())
+        except (OSError, ValidationError):
+            return {}
+        return dict(sorted(build.files.items()))
 
     @contextmanager
     def build_staging(self, key: str) -> Iterator[Path]:

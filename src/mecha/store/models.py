@@ -21,6 +21,7 @@ from mecha.store.atomic import (
     unfinished_path,
     write_file,
 )
+from mecha.store.damage import Fault, is_marked, mark
 from mecha.store.digests import sha256_of
 from mecha.store.exchange import Exchange, exchange
 from mecha.store.faults import disk_error
@@ -78,6 +79,11 @@ class PublishedModel:
         return {"FP32": self.fp32_path} if int8 is None else {"FP32": self.fp32_path, "INT8": int8}
 
     @property
+    def suspect(self) -> bool:
+        """Somebody found that a file is not what the manifest says; the next pull looks, and heals it."""
+        return is_marked(self.path)
+
+    @property
     def report_path(self) -> Path | None:
         """report.md, None when there is none."""
         file = self.path / REPORT_FILE
@@ -90,15 +96,6 @@ class BrokenModel:
 
     name: str
     reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """A published file that is not what the manifest says."""
-
-    file: str
-    got: str
-    expected: str
 
 
 class ModelStore:
@@ -179,9 +176,10 @@ class ModelStore:
                 continue  # replaced between the two reads, or gone: then the next looks say the same
             if sha256(content).hexdigest() == record.sha256:
                 return content
+        mark(model.path, (filename,))
         raise IntegrityError(
             f"{self.models_dir / name / filename}: the content is not what {MANIFEST_FILE} says",
-            hint=f"`mecha models verify {name}` tells more; `mecha models pull {name} --force` makes it whole again.",
+            hint=f"`mecha models verify {name}` tells more; `mecha models pull {name}` makes it whole again.",
         )
 
     def lock_file(self, name: str) -> Path:
@@ -247,6 +245,8 @@ class ModelStore:
     def verify(self, name: str) -> tuple[Fault, ...]:
         """Read every file of a model again and return those that are not what the manifest says.
 
+        What was found is noted for the next pull, where the disk can be written.
+
         Raises:
             NotFoundError: it was not pulled.
             IntegrityError: the manifest itself cannot be used.
@@ -269,6 +269,7 @@ class ModelStore:
                 faults.append(Fault(filename, f"{size} bytes", f"{record.size_bytes} bytes"))
             elif (digest := sha256_of(file)) != record.sha256:
                 faults.append(Fault(filename, f"sha256 {digest}", f"sha256 {record.sha256}"))
+        mark(folder, (fault.file for fault in faults))
         return tuple(faults)
 
     def _look(self, name: str, *, last: bool) -> PublishedModel | BrokenModel | None:

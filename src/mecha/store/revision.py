@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from mecha.errors import IntegrityError
 from mecha.store.atomic import write_file
 from mecha.store.blobs import link_or_copy
+from mecha.store.damage import mark
 from mecha.store.digests import file_record
 from mecha.store.manifest import FileRecord, Manifest
 from mecha.store.models import LABELS_FILE, SPEC_FILE, ModelStore, PublishedModel
@@ -41,8 +42,10 @@ def revise(
                 raise IntegrityError(
                     f"{source}: got {'no such file' if size is None else f'{size} bytes'}; "
                     f"expected {record.size_bytes} bytes",
-                    hint=f"`mecha models pull {model.name} --force` makes it whole again.",
+                    hint=f"`mecha models pull {model.name}` makes it whole again.",
                 )
             link_or_copy(source, target, may_link=True)
             records[filename] = record if size == record.size_bytes else file_record(target)
+        if model.suspect:
+            mark(staged, manifest.files)
         return store.publish(model.name, staged, manifest.model_copy(update={"files": records}))
