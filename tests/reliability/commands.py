@@ -2,15 +2,18 @@
 
     python -m tests.reliability.commands '["models", "list"]' '["models", "verify", "blobs"]'
 
-Writes one JSON line a command: its exit code and what it wrote.
+Writes one JSON line a command: its exit code and what it wrote. With no arguments, each line of standard input is a
+folder of a robot and its commands, as JSON, and one line answers it.
 """
 
 import contextlib
 import io
 import json
+import os
 import sys
 import traceback
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from mecha.cli.app import main
 
@@ -39,6 +42,17 @@ def run(*arguments: str) -> Outcome:
     return Outcome(code, said.getvalue())
 
 
+def answer(line: str) -> str:
+    """Run the commands of a line in the folder that it names."""
+    folder, commands = json.loads(line)
+    os.chdir(Path(folder) / "project")
+    os.environ["MECHA_CACHE_DIR"] = str(Path(folder) / "home" / "cache")
+    return json.dumps([asdict(run(*command)) for command in commands])
+
+
 if __name__ == "__main__":
-    for argument in sys.argv[1:]:
+    arguments = sys.argv[1:]
+    for argument in arguments:
         print(json.dumps(asdict(run(*json.loads(argument)))), file=sys.__stdout__, flush=True)
+    for line in () if arguments else sys.stdin:
+        print(answer(line), file=sys.__stdout__, flush=True)

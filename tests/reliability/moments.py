@@ -5,7 +5,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +46,8 @@ class Scenario:
 
 
 PULL = ("models", "pull", NAME)
+_VERIFY, _LIST = ("models", "verify", NAME), ("models", "list", "--json")
+AFTERWARDS = (_LIST, _VERIFY, PULL, _VERIFY, _LIST)
 SCENARIOS = (
     Scenario("download", "nothing", (*PULL, "--limit-rate", "600k"), ((PARTIAL, 0.4),), may_be_gone=True, weight=5),
     Scenario(
@@ -117,10 +119,10 @@ class Killer:
         time.sleep(delay_s)
         running.kill()
         running.communicate()
-        faults = tuple(self._faults(scenario, bench))
-        if not faults:
+        wrong = self._faults(scenario, bench)
+        if not wrong:
             forget(bench)
-        return Kill(scenario.name, f"{delay_s * 1e3:.1f} ms after {marker or 'start'}", running.returncode < 0, faults)
+        return Kill(scenario.name, f"{delay_s * 1e3:.1f} ms after {marker or 'start'}", running.returncode < 0, wrong)
 
     def _ready(self, scenario: Scenario) -> Bench:
         key = (scenario.before, scenario.int8)
@@ -134,33 +136,49 @@ class Killer:
             self._prepared[key] = bench
         return self._prepared[key]
 
-    def _faults(self, scenario: Scenario, bench: Bench) -> Iterator[str]:
+    def _faults(self, scenario: Scenario, bench: Bench) -> tuple[str, ...]:
         found = published_digest(bench)
-        versions = {digest: version for version, digest in self._served.digests.items()}
-        if found is None and not scenario.may_be_gone:
-            yield "the model that was published is gone"
-        if found is not None and found not in versions:
-            yield f"a model that is neither version is published: {found}"
-        listed, verified, pulled, again, at_last = commands(
-            bench,
-            ("models", "list", "--json"),
-            ("models", "verify", NAME),
-            PULL,
-            ("models", "verify", NAME),
-            ("models", "list", "--json"),
+        outcomes = commands(bench, *AFTERWARDS)
+        return tuple(
+            faults(
+                found,
+                outcomes,
+                published_digest(bench),
+                whole=frozenset(self._served.digests.values()),
+                may_be_gone=scenario.may_be_gone,
+            )
         )
-        state = _state(listed)
-        if state not in ({"available"} if found is None else {"ready", "fp32-only"}):
-            yield f"list says {state}: {listed.said}"
-        if verified.code != (4 if found is None else 0):
-            yield f"verify ends with {verified.code}: {verified.said}"
-        if pulled.code != 0 or again.code != 0 or _state(at_last) != "ready":
-            yield f"the next pull does not recover: {pulled}, {again}, {at_last}"
-        if published_digest(bench) not in versions:
-            yield "the next pull publishes something else"
-        for outcome in (listed, verified, pulled, again, at_last):
-            if "Traceback" in outcome.said:
-                yield outcome.said
+
+
+def faults(
+    found: str | None, outcomes: Sequence[Outcome], at_last: str | None, *, whole: frozenset[str], may_be_gone: bool
+) -> Iterator[str]:
+    """Say what is not as it must be after a command was interrupted.
+
+    Args:
+        found: digest of the model that was published then, None for none.
+        outcomes: of AFTERWARDS.
+        at_last: digest of the model that is published now.
+        whole: the digests a model may have.
+        may_be_gone: there need be no model.
+    """
+    listed, verified, pulled, again, listed_again = outcomes
+    if found is None and not may_be_gone:
+        yield "the model that was published is gone"
+    if found is not None and found not in whole:
+        yield f"a model that is neither version is there: {found}"
+    state = _state(listed)
+    if state not in ({"available"} if found is None else {"ready", "fp32-only"}):
+        yield f"list says {state}: {listed.said}"
+    if verified.code != (4 if found is None else 0):
+        yield f"verify ends with {verified.code}: {verified.said}"
+    if pulled.code != 0 or again.code != 0 or _state(listed_again) != "ready":
+        yield f"the next pull does not recover: {pulled}, {again}, {listed_again}"
+    if at_last not in whole:
+        yield "the next pull publishes something else"
+    for outcome in outcomes:
+        if "Traceback" in outcome.said:
+            yield outcome.said
 
 
 @contextmanager

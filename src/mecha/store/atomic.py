@@ -151,8 +151,8 @@ def make_dir(folder: Path) -> None:
     Raises:
         DiskError: it cannot be made.
     """
-    missing = tuple(itertools.takewhile(lambda above: not above.exists(), (folder, *folder.parents)))
     try:
+        missing = tuple(itertools.takewhile(lambda above: not above.exists(), (folder, *folder.parents)))
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise disk_error(error, folder, "make the folder") from error
