@@ -29,6 +29,7 @@ class Reply:
         cut_after: bytes of the body after which the connection is closed.
         stall: instead of closing it, nothing more is sent.
         silent: nothing is sent at all.
+        drip: pieces of so many bytes are sent, with so many seconds between them.
     """
 
     status: int = 200
@@ -37,6 +38,7 @@ class Reply:
     cut_after: int | None = None
     stall: bool = False
     silent: bool = False
+    drip: tuple[int, float] | None = None
     content_length: bool = True
 
 
@@ -88,7 +90,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = not reply.content_length or reply.cut_after is not None
         if self.command == "HEAD":
             return
-        self.wfile.write(reply.body if reply.cut_after is None else reply.body[: reply.cut_after])
+        body = reply.body if reply.cut_after is None else reply.body[: reply.cut_after]
+        piece, pause_s = reply.drip or (max(len(body), 1), 0.0)
+        for start in range(0, len(body), piece):
+            self.wfile.write(body[start : start + piece])
+            self.server.closing.wait(pause_s)
         if reply.stall:
             self.server.closing.wait(30)
 

@@ -280,6 +280,7 @@ def test_the_sidecar_says_what_the_bytes_are_part_of(partial: Path) -> None:
         "sha256": remote.sha256,
         "size_bytes": SIZE,
         "validator": '"v1"',
+        "server": server.endpoint,
     }
 
 

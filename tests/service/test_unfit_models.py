@@ -211,6 +211,9 @@ class GiantSource:
             sha256="0" * 64,
         )
 
+    def elsewhere(self, remote: RemoteFile) -> Iterator[RemoteFile]:
+        raise AssertionError("nothing may be asked")
+
     def list_files(self, repo: str, *, revision: str = "main", repo_type: RepoType = "model") -> tuple[str, ...]:
         return ()
 

@@ -1,6 +1,6 @@
 """The Hub as a source of files: metadata through huggingface_hub, one short request at a time, nothing written."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
@@ -104,6 +104,10 @@ class HuggingFaceSource:
             if not isinstance(error.__cause__, EntryNotFoundError):
                 raise
             raise self._with_files(error, question, filename) from error
+
+    def elsewhere(self, remote: RemoteFile) -> Iterator[RemoteFile]:  # noqa: ARG002  # as a list of mirrors has it
+        """Give nothing: one Hub has no mirrors."""
+        return iter(())
 
     def list_files(self, repo: str, *, revision: str = "main", repo_type: RepoType = "model") -> tuple[str, ...]:
         """Return the paths of all files in a repo at a revision; raises as `resolve` does."""

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from mecha.hub.keyring_login import held_token
 from mecha.redaction import keep_secret
 
-_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+TOKEN_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 _TRUE = frozenset({"1", "on", "yes", "true"})
 
 
@@ -32,7 +32,7 @@ def find_login(environ: Mapping[str, str], endpoint: str) -> Login:
     HF_HUB_DISABLE_IMPLICIT_TOKEN forbids that. A stored login is a person's account at the Hub: it is not sent over
     plain http, where everyone on the network can read it.
     """
-    for name in _VARIABLES:
+    for name in TOKEN_VARIABLES:
         token = environ.get(name, "").strip()
         if token:
             return Login(token, name)

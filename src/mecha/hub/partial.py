@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from io import FileIO
 from pathlib import Path
 
+from mecha.hub.addresses import server
 from mecha.hub.source import RemoteFile
 from mecha.store.atomic import disk_error, write_file
 
@@ -29,6 +30,7 @@ class Sidecar:
     Attributes:
         validator: the strong ETag of the server that sent them, for If-Range; None when it gave none. A content
             delivery network has its own, which differs from the Hub's `etag`.
+        server: the server that was asked when the validator came; another one knows nothing of it.
     """
 
     repo: str
@@ -39,12 +41,13 @@ class Sidecar:
     sha256: str | None
     size_bytes: int | None
     validator: str | None
+    server: str = ""
 
     def continues(self, remote: RemoteFile) -> bool:
         """Whether bytes kept with this sidecar are the start of the remote file."""
         if remote.sha256 is not None:
             return self.sha256 == remote.sha256
-        return self == _sidecar(remote, self.validator)
+        return self == _sidecar(remote, self.validator, self.server)
 
 
 class PartialFile:
@@ -63,6 +66,7 @@ class PartialFile:
         self.resumed_bytes = 0
         self.mixed = False
         self.validator: str | None = None
+        self._server = ""
         self._file = file
         self._digest = hashlib.sha256()
 
@@ -70,6 +74,11 @@ class PartialFile:
     def sha256(self) -> str:
         """The digest of the bytes held, lower-case hex."""
         return self._digest.hexdigest()
+
+    @property
+    def known_validator(self) -> str | None:
+        """The validator of the bytes held, where the server that is asked now is the one that gave it."""
+        return self.validator if self._server in {"", server(self.remote.url)} else None
 
     def append(self, chunk: bytes) -> None:
         """Write bytes at the end.
@@ -89,8 +98,8 @@ class PartialFile:
     def start_over(self, validator: str | None) -> None:
         """Drop all bytes; those that follow come from a server that names them by `validator`."""
         self._drop()
-        self.validator = validator
-        content = json.dumps(asdict(_sidecar(self.remote, validator)), indent=2) + "\n"
+        self.validator, self._server = validator, server(self.remote.url)
+        content = json.dumps(asdict(_sidecar(self.remote, validator, self._server)), indent=2) + "\n"
         write_file(sidecar_path(self.path), content.encode(), mode=0o600)
 
     def sync(self) -> None:
@@ -128,7 +137,8 @@ class PartialFile:
             raise disk_error(error, self.path, "read") from error
         self.resumed_bytes = self.size
         self.mixed = True
-        self.validator = found.validator if found is not None else None
+        if found is not None:
+            self.validator, self._server = found.validator, found.server
         if found is None and self.fault() is not None:
             self._drop()
 
@@ -142,6 +152,7 @@ class PartialFile:
         self.resumed_bytes = 0
         self.mixed = False
         self.validator = None
+        self._server = ""
         self._digest = hashlib.sha256()
 
     def _is_worth_hashing(self, found: Sidecar | None, size: int) -> bool:
@@ -188,7 +199,7 @@ def discard(path: Path, *, sidecar_only: bool = False) -> None:
             raise disk_error(error, gone, "remove") from error
 
 
-def _sidecar(remote: RemoteFile, validator: str | None) -> Sidecar:
+def _sidecar(remote: RemoteFile, validator: str | None, asked: str) -> Sidecar:
     return Sidecar(
         repo=remote.repo,
         repo_type=remote.repo_type,
@@ -198,6 +209,7 @@ def _sidecar(remote: RemoteFile, validator: str | None) -> Sidecar:
         sha256=remote.sha256,
         size_bytes=remote.size_bytes,
         validator=validator,
+        server=asked,
     )
 
 

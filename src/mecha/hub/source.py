@@ -1,5 +1,6 @@
 """What a source of model files is: the seam between the pull and a Hub."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -39,6 +40,10 @@ class Source(Protocol):
 
     def resolve(self, repo: str, filename: str, *, revision: str = "main", repo_type: RepoType = "model") -> RemoteFile:
         """Return where a file is at a revision, and what its bytes must be."""
+        ...
+
+    def elsewhere(self, remote: RemoteFile) -> Iterator[RemoteFile]:
+        """Give the same bytes at the mirrors after the one a file was found at; each is asked when it is next."""
         ...
 
     def list_files(self, repo: str, *, revision: str = "main", repo_type: RepoType = "model") -> tuple[str, ...]:

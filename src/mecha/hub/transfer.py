@@ -70,7 +70,7 @@ class Transfer:
             MechaError: another try would not help.
         """
         asked_from = 0 if whole else self.file.size
-        validator = self.file.validator if asked_from else None
+        validator = self.file.known_validator if asked_from else None
         headers = dict(self.remote.headers) | {"Accept-Encoding": "identity"}
         if asked_from:
             headers["Range"] = f"bytes={asked_from}-"

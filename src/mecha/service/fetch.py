@@ -2,19 +2,24 @@
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mecha.errors import IntegrityError, NotFoundError
+from mecha.errors import IntegrityError, MechaError, NotFoundError
 from mecha.hub.source import RemoteFile, RepoType, Source
 from mecha.progress import Progress
+from mecha.project import HubSettings
 from mecha.service.local import take
 from mecha.service.turn import turn
 from mecha.store.blobs import BlobCache
 from mecha.store.digests import sha256_of
 from mecha.store.faults import require_space
 from mecha.store.lockfile import LockedFile, LockFile
+
+if TYPE_CHECKING:
+    from mecha.hub.download import Downloaded
 
 _MAIN = "main"
 _ONE_WRITER_TIMEOUT_S = 24 * 3600.0
@@ -76,6 +81,7 @@ class Fetcher:
 
     Args:
         source: makes the source of files when the network is really needed, and not before.
+        settings: how long a bad line is waited for.
         renew: take no revision from mecha.lock; ask the Hub what the requested one means today.
     """
 
@@ -171,8 +177,6 @@ class Fetcher:
         return self._source().licence(repo, revision=revision)
 
     def _transfer(self, wanted: Wanted, remote: RemoteFile, progress: Progress, check: Check | None) -> Fetched:
-        from mecha.hub.download import download
-
         partial = self._cache.partial(_partial_key(remote))
         lock, doing = partial.with_suffix(".lock"), f"download of {wanted.filename}"
         with turn(lock, doing, progress, timeout_s=_ONE_WRITER_TIMEOUT_S):
@@ -188,13 +192,7 @@ class Fetcher:
                         what=f"{wanted.repo}/{wanted.filename}",
                         present_bytes=partial.stat().st_size if partial.exists() else 0,
                     )
-                done = download(
-                    remote,
-                    partial,
-                    progress=progress,
-                    limit_bytes_per_s=self._limit,
-                    check_start=check.start if check else None,
-                )
+                done = self._download(remote, partial, progress, check)
                 if wanted.sha256 and done.sha256 != wanted.sha256:
                     partial.unlink(missing_ok=True)
                     raise _pin_broken(wanted, done.sha256)
@@ -207,6 +205,33 @@ class Fetcher:
         locked = _locked(wanted, digest, present, revision=remote.commit, etag=remote.etag)
         self._lock_file.put(locked)
         return Fetched(present, locked, transferred)
+
+    def _download(self, remote: RemoteFile, partial: Path, progress: Progress, check: Check | None) -> "Downloaded":
+        """Download from where the file was found; a mirror that fails hands what has come over to the next."""
+        from mecha.hub.download import download
+        from mecha.hub.mirrors import PASSED_OVER, refused_by_all, retries_of, timeouts_of
+
+        faults: list[MechaError] = []
+        present_bytes = partial.stat().st_size if partial.exists() else 0
+        others = self._source().elsewhere(remote)
+        at: RemoteFile | None = remote
+        while at is not None:
+            try:
+                done = download(
+                    at,
+                    partial,
+                    progress=progress,
+                    limit_bytes_per_s=self._limit,
+                    check_start=check.start if check else None,
+                    timeouts=timeouts_of(self._settings),
+                    retries=retries_of(self._settings),
+                )
+                brought = max(0, done.resumed_from - present_bytes)
+                return replace(done, transferred_bytes=done.transferred_bytes + brought)
+            except PASSED_OVER as error:
+                faults.append(error)
+            at = next(others, None)
+        raise refused_by_all(f"{remote.repo}/{remote.filename}", faults)
 
     def _take(
         self, wanted: Wanted, file: Path, known: LockedFile | None, check: Check | None, progress: Progress

@@ -292,19 +292,21 @@ class ModelService:
         return Place(self.project, self.store, cache)
 
     def _fetcher(self, options: PullOptions, cache: BlobCache) -> Fetcher:
+        options = self._as_frozen(options)
         return Fetcher(
             cache,
-            self._lock_file,
+            # One for each pull: it remembers what the pull used.
+            project_lock(self.project, frozen=options.frozen),
             self._source(offline=options.offline),
-            renew=options.force,
+            settings=self.project.settings.hub,
+            renew=options.force and not options.frozen,
             limit_bytes_per_s=options.limit_bytes_per_s,
         )
 
     def _source(self, *, offline: bool) -> Callable[[], "Source"]:
         def make() -> "Source":
-            from mecha.hub.huggingface import HuggingFaceSource
+            from mecha.hub.mirrors import hub_source
 
-            endpoint = self.project.settings.hub.endpoint
-            return HuggingFaceSource.from_environment(self._environ, endpoint=endpoint, offline=offline)
+            return hub_source(self._environ, self.project.settings.hub, offline=offline)
 
         return make
