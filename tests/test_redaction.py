@@ -58,9 +58,12 @@ def test_a_trace_in_the_log_is_hidden_too(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 FAILS = f"""
+import sys
 import mecha.cli.app as program
-def fail(): raise ValueError("sent {TOKEN}")
-program.app = fail
+from mecha.service.models import ModelService
+def fail(self): raise ValueError("sent {TOKEN}")
+ModelService.rows = fail
+sys.argv = ["mecha", "models", "list"]
 program.main()
 """
 

@@ -86,7 +86,6 @@ def mecha(
 
 def main() -> None:
     """Run the command line; every failure ends as a sentence and an exit code."""
-    hide_from_traces()
     try:
         app()
     except MechaError as error:
@@ -97,3 +96,6 @@ def main() -> None:
     except KeyboardInterrupt:
         typer.echo("interrupted", err=True)
         sys.exit(INTERRUPTED_EXIT_CODE)
+    finally:
+        # Not before: typer puts a hook of its own there.
+        hide_from_traces()

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _IMAGE_RANK = 4
 _CHANNELS = 3
 _DEFAULT_STRIDE = 32
+# A larger image would fill the memory of any device that this is for.
+MOST_PIXELS = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +145,22 @@ def require_image(signature: ModelSignature, *, where: str) -> None:
             f"{where}: got inputs {_listed(signature.inputs)}; expected one image [1, 3, height, width] float32",
             hint="Export the model again, in FP32 and with channels before height and width.",
         )
+    require_sizes(signature, where=where)
+
+
+def require_sizes(signature: ModelSignature, *, where: str) -> None:
+    """Refuse a model that takes nothing, or an image of a size that no image has.
+
+    Raises:
+        UnsupportedModelError: it is one.
+    """
+    sizes = signature.input_size or (1, 1)
+    if signature.inputs and all(0 < size <= MOST_PIXELS for size in sizes):
+        return
+    raise UnsupportedModelError(
+        f"{where}: got inputs {_listed(signature.inputs)}; expected an image of 1 to {MOST_PIXELS} pixels a side",
+        hint="Export the model again, for an image size that the device can run.",
+    )
 
 
 def _listed(tensors: "Iterable[TensorInfo]") -> str:
@@ -195,7 +213,9 @@ def metadata_size(text: str | None) -> tuple[int, int] | None:
     """Return (height, width) in pixels from the metadata key `imgsz`; None when it holds none."""
     value = _literal(text)
     sizes = [value, value] if isinstance(value, int) else value
-    if not isinstance(sizes, (list, tuple)) or not all(isinstance(size, int) and size > 0 for size in sizes):
+    if not isinstance(sizes, (list, tuple)) or not all(
+        isinstance(size, int) and 0 < size <= MOST_PIXELS for size in sizes
+    ):
         return None
     return (sizes[0], sizes[1]) if len(sizes) == len(("height", "width")) else None
 
@@ -204,5 +224,5 @@ def metadata_stride(text: str | None) -> int:
     """Return the stride in pixels from the metadata key `stride`, 32 when it holds none."""
     value = _literal(text)
     sizes = value if isinstance(value, (list, tuple)) else [value]
-    strides = [int(size) for size in sizes if isinstance(size, (int, float)) and size >= 1]
+    strides = [int(size) for size in sizes if isinstance(size, (int, float)) and 1 <= size <= MOST_PIXELS]
     return max(strides, default=_DEFAULT_STRIDE)

@@ -5,9 +5,10 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from mecha.errors import DiskError, IntegrityError, NotFoundError, UnsupportedModelError
+from mecha.graph.bounds import check_parts, check_tensors, tensors_of
 
 if TYPE_CHECKING:
-    from onnx import GraphProto, ModelProto, TensorProto
+    from onnx import GraphProto, ModelProto
 
 # Protocol buffers cannot hold more; larger models keep their weights in other files.
 _LARGEST_MODEL = 2**31 - 1
@@ -56,13 +57,14 @@ def parse_model(data: bytes, *, where: str) -> "ModelProto":
     """Parse the bytes of an ONNX file. Nodes without a name of their own get one, so that every node can be named.
 
     Raises:
-        IntegrityError: the bytes are no ONNX model, or not all of one.
-        UnsupportedModelError: the weights are kept in other files.
+        IntegrityError: the bytes are no ONNX model, or not all of one, or a tensor is not as large as it says.
+        UnsupportedModelError: the weights are kept in other files, or there are far more parts than a model has.
     """
     import onnx
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # protobuf ships no types
 
     check_start(data[:512], where=where)
+    check_parts(data, where=where)
     model = onnx.ModelProto()
     try:
         model.ParseFromString(data)
@@ -78,6 +80,7 @@ def parse_model(data: bytes, *, where: str) -> "ModelProto":
             "the file is cut short, damaged or no ONNX",
             hint="Fetch the file again.",
         )
+    check_tensors(model.graph, where=where)
     if elsewhere := sorted(set(_other_files(model.graph))):
         raise UnsupportedModelError(
             f"{where}: got a graph whose weights are in {', '.join(elsewhere)}; "
@@ -129,13 +132,7 @@ def read_bytes(path: Path, *, where: str = "") -> bytes:
 
 def _other_files(graph: "GraphProto") -> "Iterator[str]":
     """Yield the names of the files that hold a graph's tensors, those of its nodes' attributes and subgraphs too."""
-    tensors: list[TensorProto] = list(graph.initializer)
-    for node in graph.node:
-        for attribute in node.attribute:
-            tensors += [attribute.t, *attribute.tensors]
-            for inner in (attribute.g, *attribute.graphs):
-                yield from _other_files(inner)
-    for tensor in tensors:
+    for tensor in tensors_of(graph):
         if tensor.data_location == tensor.EXTERNAL:
             yield next((entry.value for entry in tensor.external_data if entry.key == "location"), "another file")
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from mecha.errors import IntegrityError, UnsupportedModelError
 from mecha.graph.fitness import require_finite_weights
@@ -15,9 +16,14 @@ from mecha.graph.inspect import (
 )
 from mecha.graph.reading import check_start, parse_model, read_bytes
 
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
 _DTYPES = {"tensor(float)": "float32", "tensor(uint8)": "uint8", "tensor(float16)": "float16", "tensor(int64)": "int64"}
 _BOX = 4
 _SIZES = slice(2, 4)
+# What reading a node raises that lacks an input or an attribute, or whose attribute is of another type.
+_OF_A_MALFORMED_GRAPH = (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, RecursionError)
 
 
 def signature_at(path: Path, *, where: str) -> ModelSignature:
@@ -35,8 +41,25 @@ def signature_at(path: Path, *, where: str) -> ModelSignature:
     except ImportError:
         return signature_by_runtime(path, where=where)
     model = parse_model(read_bytes(path, where=where), where=where)
-    require_finite_weights(model, where=where)
-    return signature_of(model)
+    try:
+        require_finite_weights(model, where=where)
+        return signature_of(model)
+    except _OF_A_MALFORMED_GRAPH as error:
+        raise IntegrityError(
+            f"{where}: got a graph that is not well formed: {_malformed(model, error)}; expected an ONNX model",
+            hint="Export the model again.",
+        ) from error
+
+
+def _malformed(model: "ModelProto", error: Exception) -> str:
+    """Say what is wrong with a graph, in the words of the package that checks graphs where it finds something."""
+    import onnx
+
+    try:
+        onnx.checker.check_model(model)
+    except (onnx.checker.ValidationError, ValueError, RuntimeError) as fault:
+        return str(fault).strip().splitlines()[0]
+    return f"{type(error).__name__}: {error}"
 
 
 def signature_by_runtime(path: Path, *, where: str) -> ModelSignature:
@@ -59,7 +82,8 @@ def signature_by_runtime(path: Path, *, where: str) -> ModelSignature:
     names = metadata_names(metadata.get("names"))
     outputs = tuple(_tensor(value) for value in session.get_outputs())
     inputs = tuple(_tensor(value) for value in session.get_inputs())
-    if names is None or len(outputs) != 1 or outputs[0].shape[1:2] != (_BOX + len(names),):
+    taken = len(inputs) == 1 and len(inputs[0].shape) == _SIZES.stop
+    if names is None or not taken or len(outputs) != 1 or outputs[0].shape[1:2] != (_BOX + len(names),):
         raise UnsupportedModelError(
             f"{where}: got outputs {', '.join(map(str, outputs))}; without the onnx package only detectors of the "
             "yolov8 family that name their classes can be told",

@@ -9,7 +9,7 @@ from mecha.detect.locate import family_preset
 from mecha.detect.session import Session
 from mecha.errors import ConfigError, UnsupportedModelError
 from mecha.graph.fitness import OLDEST_OPSET, require_known_versions, runtime_is_there, too_old
-from mecha.graph.inspect import ModelSignature, require_detector, require_image
+from mecha.graph.inspect import ModelSignature, require_detector, require_image, require_sizes
 from mecha.graph.reading import check_size, check_start
 from mecha.graph.without_onnx import signature_at
 from mecha.service.fetch import Check
@@ -93,6 +93,7 @@ def _signature(entry: ModelCatalogEntry, path: Path) -> ModelSignature:
             require_detector(signature, where=where)
         else:
             require_image(signature, where=where)
+    require_sizes(signature, where=where)
     return signature
 
 
