@@ -55,6 +55,7 @@ def hubs(folder: Path, *, size_bytes: int = 200_000) -> Iterator[Hubs]:
         model.metadata_props.add(key="version", value=version.ljust(size_bytes, version[0]))
         content = bytes(model.SerializeToString())
         (repo / f"{NAME}.onnx").write_bytes(content)
+        (repo / "another.onnx").write_bytes(content + b"\x72\x04\x0a\x00\x12\x00")  # one more entry of metadata
         digests[version] = sha256(content).hexdigest()
     with running_mirror(folder / "old") as old, running_mirror(folder / "new") as new:
         yield Hubs({"old": old, "new": new}, digests, len(content))

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Literal
@@ -213,9 +213,11 @@ class ModelStore:
         fsync_tree(staged)
         ordered = manifest.model_copy(update={"files": dict(sorted(manifest.files.items()))})
         write_file(staged / MANIFEST_FILE, serialised(ordered))
+        # Read before: another process may remove it as soon as it is there.
+        published = replace(_open(staged, name, as_is=True), path=final)
         replace_dir(staged, final, swap=self._swap)
         sweep(self.models_dir)
-        return self.require(name)
+        return published
 
     def remember(self, name: str, tuned: TuneRecord) -> PublishedModel:
         """Write what a tune found into the manifest of a model; its files stay as they are.
