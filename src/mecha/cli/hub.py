@@ -28,10 +28,16 @@ def serve(
     token_file: Annotated[
         Path | None, typer.Option("--token-file", metavar="F", help="Ask for the token in this file (or MECHA_TOKEN).")
     ] = None,
+    upstream: Annotated[
+        str | None,
+        typer.Option("--upstream", metavar="URL", help="Fetch what DIR lacks from this Hub, once, and keep it there."),
+    ] = None,
 ) -> None:
     """Serve DIR with the Hub's read API; point devices at it with HF_ENDPOINT."""
     import os
 
+    from mecha.cli.context import current_project
+    from mecha.hub.gateway import gateway
     from mecha.hub.mirror import serve_mirror
     from mecha.hub.token import read_token
 
@@ -39,6 +45,9 @@ def serve(
 
     def ready(endpoint: str) -> None:
         typer.echo(f"serving {folder} at {endpoint}" + ("  (token needed)" if token else ""))
+        if upstream is not None:
+            typer.echo(f"  what is not there is fetched from {upstream}, once")
         typer.echo(f"  on a device: HF_ENDPOINT={endpoint} mecha models pull NAME")
 
-    serve_mirror(folder, host=host, port=port, token=token, on_ready=ready)
+    asked = gateway(folder, upstream, os.environ, current_project().settings.hub) if upstream else None
+    serve_mirror(folder, host=host, port=port, token=token, on_ready=ready, gateway=asked)

@@ -54,6 +54,8 @@ OF_OTHER_CALLS: tuple[type[Exception], ...] = (
 )
 """Base classes of parts of the library that are never called: its cache, uploads, inference, jobs and log-in flows."""
 
+_LONGEST_REASON = 500
+
 
 @dataclass(frozen=True, slots=True)
 class Question:
@@ -163,9 +165,14 @@ def _refused(error: hub.HfHubHTTPError, question: Question) -> NetworkError:
         hint = f"Try again after {after} s." if after and after.isdigit() else "Try again later."
     elif status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         hint = "The fault is at the server: try again later."
-    return NetworkError(
-        f"{question.what}: {question.endpoint} answered {status} {error.response.reason_phrase}".rstrip(), hint=hint
-    )
+    answered = f"{question.what}: {question.endpoint} answered {status} {error.response.reason_phrase}".rstrip()
+    return NetworkError(f"{answered}{_reason(error)}", hint=hint)
+
+
+def _reason(error: hub.HfHubHTTPError) -> str:
+    """Return what a server says in words: a gateway tells there what its own upstream lacks."""
+    said = error.response.headers.get("x-error-message", "").strip()
+    return f": {said[:_LONGEST_REASON]}" if said and said.isprintable() else ""
 
 
 def _unauthorized(question: Question) -> AccessDeniedError:

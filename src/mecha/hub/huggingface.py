@@ -54,7 +54,7 @@ class HuggingFaceSource:
 
     def __post_init__(self) -> None:
         """Check the endpoint once, where its name is still known."""
-        _checked_endpoint(self.address, "endpoint")
+        checked_endpoint(self.address, "endpoint")
 
     @classmethod
     def from_environment(
@@ -72,7 +72,7 @@ class HuggingFaceSource:
         """
         named = environ.get("HF_ENDPOINT", "").strip()
         if named:
-            _checked_endpoint(named, "HF_ENDPOINT")
+            checked_endpoint(named, "HF_ENDPOINT")
         address = named or endpoint or DEFAULT_ENDPOINT
         login = find_login(environ, address)
         return cls(
@@ -225,7 +225,12 @@ def _is_sha256(etag: str) -> bool:
     return len(etag) == _SHA256_DIGITS and set(etag) <= set("0123456789abcdef")
 
 
-def _checked_endpoint(address: str, name: str) -> None:
+def checked_endpoint(address: str, name: str) -> None:
+    """Refuse what is no address of a Hub.
+
+    Raises:
+        ConfigError: it is none; `name` says where it stands.
+    """
     try:
         parts = urlsplit(address)
         usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port is None or parts.port > 0)

@@ -14,9 +14,11 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from mecha.errors import BusyError, NetworkError, NotFoundError
+from mecha.hub.gateway import Gateway
 from mecha.hub.mirror_app import mirror_app
 from mecha.hub.mirror_files import ServedFolder
 from mecha.hub.mirror_log import RequestLog, ServedRequest
+from mecha.store.atomic import make_dir
 
 __all__ = ["RunningMirror", "ServedRequest", "create_mirror", "running_mirror", "serve_mirror"]
 
@@ -60,6 +62,7 @@ def serve_mirror(
     port: int = 0,
     token: str | None = None,
     on_ready: Callable[[str], None] | None = None,
+    gateway: Gateway | None = None,
 ) -> None:
     """Serve a folder until the process is asked to stop (SIGINT or SIGTERM, which are then delivered again).
 
@@ -69,13 +72,15 @@ def serve_mirror(
         port: 0 takes a free one.
         token: when given, only requests that carry it are answered.
         on_ready: called once, with the endpoint, when requests are answered. All files are hashed before.
+        gateway: asked for what the folder lacks; then the folder need not exist.
 
     Raises:
         NotFoundError: there is no such folder.
+        DiskError: the folder cannot be made.
         BusyError: the port is taken.
         NetworkError: the address cannot be listened on.
     """
-    app = _indexed(folder, token)
+    app = _indexed(folder, token, gateway)
     with _listening(host, port) as listener:
         endpoint = _endpoint(listener)
         _Server(app, lambda: on_ready(endpoint) if on_ready else None).run(sockets=[listener])
@@ -124,8 +129,10 @@ class _Server(uvicorn.Server):
         self._on_ready()
 
 
-def _indexed(folder: Path, token: str | None) -> FastAPI:
+def _indexed(folder: Path, token: str | None, gateway: Gateway | None = None) -> FastAPI:
     """Hash everything first: a client waits some ten seconds for its first answer, a large folder takes longer."""
+    if gateway is not None:
+        make_dir(folder)
     if not folder.is_dir():
         raise NotFoundError(
             f"{folder}: no such folder; expected one that holds owner/name/file",
@@ -134,7 +141,7 @@ def _indexed(folder: Path, token: str | None) -> FastAPI:
     served = ServedFolder(folder)
     for repo_type, repo_id in served.repos():
         served.snapshot(repo_type, repo_id)
-    return mirror_app(served, token=token)
+    return mirror_app(served, token=token, gateway=gateway)
 
 
 @contextmanager

@@ -14,10 +14,12 @@ from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from mecha.hub import mirror_api
-from mecha.hub.mirror_files import ServedFile, ServedFolder, Snapshot
+from mecha.hub.mirror_answers import client_left, refusal
+from mecha.hub.mirror_files import ServedFile, ServedFolder, Snapshot, is_repo_name
 from mecha.hub.mirror_ranges import Slice, select
 
 if TYPE_CHECKING:
+    from mecha.hub.gateway import Gateway
     from mecha.hub.source import RepoType
 
 _CHUNK_BYTES = 256 * 1024
@@ -26,14 +28,19 @@ _FORM_BYTES = 1 << 20
 RepoTypes = Literal["models", "datasets"]
 
 
-def mirror_app(served: ServedFolder, *, token: str | None) -> FastAPI:
-    """Return the application that serves a folder; with a token, every request must carry it as a Bearer."""
+def mirror_app(served: ServedFolder, *, token: str | None, gateway: "Gateway | None" = None) -> FastAPI:
+    """Return the application that serves a folder.
+
+    Args:
+        token: every request must carry it as a Bearer; None for no such demand.
+        gateway: asked for what the folder lacks.
+    """
     # No OpenAPI pages: they would be the only part of a private mirror that answers without the token.
     app = FastAPI(title="mecha mirror", openapi_url=None, docs_url=None, redoc_url=None)
     router = APIRouter(dependencies=[Depends(_authorization(token))])
-    _add_info_routes(router, served, private=token is not None)
-    _add_tree_routes(router, served)
-    _add_file_routes(router, served)
+    _add_info_routes(router, served, gateway, private=token is not None)
+    _add_tree_routes(router, served, gateway)
+    _add_file_routes(router, served, gateway)
     app.include_router(router)
     app.add_exception_handler(HTTPException, _error_response)
     return app
@@ -47,21 +54,29 @@ def _authorization(token: str | None) -> Callable[[Request], None]:
             return
         sent = request.headers.get("authorization")
         if sent is None:
-            raise _refusal(401, "RepoNotFound", "Invalid username or password.")
+            raise refusal(401, "RepoNotFound", "Invalid username or password.")
         if not hmac.compare_digest(sent.encode(), f"Bearer {token}".encode()):
-            raise _refusal(401, None, "Invalid credentials in Authorization header")
+            raise refusal(401, None, "Invalid credentials in Authorization header")
 
     return authorize
 
 
-def _add_info_routes(router: APIRouter, served: ServedFolder, *, private: bool) -> None:
+def _add_info_routes(router: APIRouter, served: ServedFolder, gateway: "Gateway | None", *, private: bool) -> None:
     @router.get("/api/{kind}/{owner}/{name}")
     @router.get("/api/{kind}/{owner}/{name}/revision/{revision:path}")
-    def info(kind: RepoTypes, owner: str, name: str, revision: str = "main", *, blobs: bool = False) -> mirror_api.Json:
-        return mirror_api.repo_info(_snapshot(served, kind, owner, name, revision), blobs=blobs, private=private)
+    def info(
+        request: Request, kind: RepoTypes, owner: str, name: str, revision: str = "main", *, blobs: bool = False
+    ) -> Response:
+        try:
+            snapshot = _snapshot(served, kind, owner, name, revision)
+        except HTTPException:
+            if gateway is None:
+                raise
+            return _told(request, gateway, (kind, owner, name), ("revision", revision), revision)
+        return JSONResponse(mirror_api.repo_info(snapshot, blobs=blobs, private=private))
 
 
-def _add_tree_routes(router: APIRouter, served: ServedFolder) -> None:
+def _add_tree_routes(router: APIRouter, served: ServedFolder, gateway: "Gateway | None") -> None:
     @router.get("/api/{kind}/{owner}/{name}/tree/{revision}")
     @router.get("/api/{kind}/{owner}/{name}/tree/{revision}/{path:path}")
     def tree(
@@ -76,35 +91,57 @@ def _add_tree_routes(router: APIRouter, served: ServedFolder) -> None:
         expand: bool = False,
         limit: int = mirror_api.PAGE_ENTRIES,
         cursor: Annotated[int, Query(ge=0)] = 0,
-    ) -> JSONResponse:
-        snapshot = _snapshot(served, kind, owner, name, revision)
+    ) -> Response:
+        try:
+            snapshot = _snapshot(served, kind, owner, name, revision)
+        except HTTPException:
+            if gateway is None:
+                raise
+            rest = ("tree", revision, *path.strip("/").split("/")) if path.strip("/") else ("tree", revision)
+            return _told(request, gateway, (kind, owner, name), rest, revision)
         page = mirror_api.tree_page(
             snapshot, path.strip("/"), recursive=recursive, expand=expand, limit=limit, cursor=cursor
         )
         if page is None:
-            raise _refusal(404, "EntryNotFound", f"{path} does not exist on {revision!r}")
+            raise refusal(404, "EntryNotFound", f"{path} does not exist on {revision!r}")
         headers = {}
         if page.next_cursor is not None:
             headers["Link"] = f'<{request.url.include_query_params(cursor=page.next_cursor)}>; rel="next"'
         return JSONResponse(list(page.entries), headers=headers)
 
     @router.post("/api/{kind}/{owner}/{name}/paths-info/{revision}")
-    async def paths_info(
-        request: Request, kind: RepoTypes, owner: str, name: str, revision: str
-    ) -> list[mirror_api.Json]:
-        form = parse_qs((await _bounded_body(request)).decode(errors="replace"))
-        snapshot = await run_in_threadpool(_snapshot, served, kind, owner, name, revision)
+    async def paths_info(request: Request, kind: RepoTypes, owner: str, name: str, revision: str) -> Response:
+        body = await _bounded_body(request)
+        try:
+            snapshot = await run_in_threadpool(_snapshot, served, kind, owner, name, revision)
+        except HTTPException:
+            if gateway is None:
+                raise
+            rest = ("paths-info", revision)
+            return await run_in_threadpool(_told, request, gateway, (kind, owner, name), rest, revision, body)
+        form = parse_qs(body.decode(errors="replace"))
         expand = form.get("expand", ["false"])[0].lower() == "true"
-        return mirror_api.paths_info(snapshot, form.get("paths", []), expand=expand)
+        return JSONResponse(mirror_api.paths_info(snapshot, form.get("paths", []), expand=expand))
 
 
-def _add_file_routes(router: APIRouter, served: ServedFolder) -> None:
+def _add_file_routes(router: APIRouter, served: ServedFolder, gateway: "Gateway | None") -> None:
     def resolve(request: Request, kind: RepoTypes, owner: str, name: str, revision: str, path: str) -> Response:
+        try:
+            return own(request, kind, owner, name, revision, path)
+        except HTTPException as error:
+            if gateway is None or error.status_code != HTTPStatus.NOT_FOUND:
+                raise
+            from mecha.hub.gateway_app import file_response
+
+            _require_names(owner, name, path)
+            return file_response(request, gateway, _repo_type(kind), f"{owner}/{name}", revision, path)
+
+    def own(request: Request, kind: RepoTypes, owner: str, name: str, revision: str, path: str) -> Response:
         snapshot = _snapshot(served, kind, owner, name, revision)
         file = snapshot.find(path)
         if file is None:
             commit = {"X-Repo-Commit": snapshot.commit}
-            raise _refusal(404, "EntryNotFound", f"{path} does not exist on {revision!r}", commit)
+            raise refusal(404, "EntryNotFound", f"{path} does not exist on {revision!r}", commit)
         return _file_response(request, snapshot, file)
 
     @router.api_route("/datasets/{owner}/{name}/resolve/{revision}/{path:path}", methods=["GET", "HEAD"])
@@ -116,13 +153,41 @@ def _add_file_routes(router: APIRouter, served: ServedFolder) -> None:
         return resolve(request, "models", owner, name, revision, path)
 
 
+def _require_names(owner: str, name: str, path: str) -> None:
+    """Refuse what no repo or file is called, before an upstream hears of it."""
+    if not is_repo_name(owner, name):
+        raise refusal(404, "RepoNotFound", "Repository not found")
+    if any(part in {"", ".", ".."} for part in path.split("/")):
+        raise refusal(404, "EntryNotFound", f"{path} does not exist")
+
+
+def _told(
+    request: Request,
+    gateway: "Gateway",
+    repo: tuple[RepoTypes, str, str],
+    rest: tuple[str, ...],
+    revision: str,
+    body: bytes | None = None,
+) -> Response:
+    """Answer with what the upstream says of a repo."""
+    from mecha.hub.gateway import api_path
+    from mecha.hub.gateway_app import json_response
+
+    kind, owner, name = repo
+    _require_names(owner, name, "/".join(rest))
+    return json_response(request, gateway, api_path(kind, owner, name, rest, request.url.query), revision, body)
+
+
+def _repo_type(kind: RepoTypes) -> "RepoType":
+    return "model" if kind == "models" else "dataset"
+
+
 def _snapshot(served: ServedFolder, kind: RepoTypes, owner: str, name: str, revision: str) -> Snapshot:
-    repo_type: RepoType = "model" if kind == "models" else "dataset"
-    snapshot = served.snapshot(repo_type, f"{owner}/{name}")
+    snapshot = served.snapshot(_repo_type(kind), f"{owner}/{name}")
     if snapshot is None:
-        raise _refusal(404, "RepoNotFound", "Repository not found")
+        raise refusal(404, "RepoNotFound", "Repository not found")
     if not snapshot.has_revision(revision):
-        raise _refusal(404, "RevisionNotFound", f"Invalid rev id: {revision}")
+        raise refusal(404, "RevisionNotFound", f"Invalid rev id: {revision}")
     return snapshot
 
 
@@ -148,7 +213,7 @@ def _file_response(request: Request, snapshot: Snapshot, file: ServedFile) -> Re
         return Response(status_code=part.status, headers=headers)
     opened = file.open()
     if opened is None:
-        raise _refusal(503, None, f"{file.path} is being replaced", {"Retry-After": "1"})
+        raise refusal(503, None, f"{file.path} is being replaced", {"Retry-After": "1"})
     return _FileResponse(opened, part, headers)
 
 
@@ -161,7 +226,7 @@ class _FileResponse(Response):
         self._part = part
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  # the ASGI signature
-        left = asyncio.create_task(_client_left(receive))
+        left = asyncio.create_task(client_left(receive))
         try:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             remaining = self._part.length
@@ -179,28 +244,13 @@ class _FileResponse(Response):
             self._file.close()
 
 
-async def _client_left(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
 async def _bounded_body(request: Request) -> bytes:
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
         if len(body) > _FORM_BYTES:
-            raise _refusal(413, None, f"The body is longer than {_FORM_BYTES} bytes")
+            raise refusal(413, None, f"The body is longer than {_FORM_BYTES} bytes")
     return bytes(body)
-
-
-def _refusal(status: int, code: str | None, message: str, headers: dict[str, str] | None = None) -> HTTPException:
-    # A message repeats what was asked for, and that may hold line ends and letters that no header can.
-    sent = {"X-Error-Message": message.encode("unicode_escape").decode(), **(headers or {})}
-    if code is not None:
-        sent["X-Error-Code"] = code
-    if status == HTTPStatus.UNAUTHORIZED:
-        sent["WWW-Authenticate"] = "Bearer"
-    return HTTPException(status, message, sent)
 
 
 def _error_response(_request: Request, error: Exception) -> Response:

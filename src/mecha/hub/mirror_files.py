@@ -108,7 +108,7 @@ class ServedFolder:
     def snapshot(self, repo_type: RepoType, repo_id: str) -> Snapshot | None:
         """Return the files of a repo as they are now, or None when there is no such repo."""
         owner, _, name = repo_id.partition("/")
-        if not (_NAME.fullmatch(owner) and _NAME.fullmatch(name)) or (repo_type == "model" and owner in _RESERVED):
+        if not is_repo_name(owner, name) or (repo_type == "model" and owner in _RESERVED):
             return None
         top = self.root / "datasets" if repo_type == "dataset" else self.root
         if any(not folder.is_dir() or folder.is_symlink() for folder in (top / owner / name, top / owner, top)):
@@ -160,6 +160,11 @@ class ServedFolder:
                 known = version, _hash(location, status.st_size)
                 self._digests[location] = known
             return known[1]
+
+
+def is_repo_name(owner: str, name: str) -> bool:
+    """Whether a repo can be called so."""
+    return bool(_NAME.fullmatch(owner) and _NAME.fullmatch(name))
 
 
 def _hash(location: Path, size: int) -> tuple[str, str | None]:
