@@ -91,10 +91,12 @@ class Fetcher:
         lock_file: LockFile,
         source: Callable[[], Source],
         *,
+        settings: HubSettings | None = None,
         renew: bool = False,
         limit_bytes_per_s: int | None = None,
     ) -> None:
         self._cache, self._lock_file, self._source = cache, lock_file, source
+        self._settings = settings or HubSettings()
         self._renew, self._limit = renew, limit_bytes_per_s
 
     def known(self, wanted: Wanted) -> LockedFile | None:
