@@ -7,10 +7,22 @@ Progress = Callable[[str, int, int | None], None]
 
 Stages are "download", "quantize", "gate" and so on; the unit of completed and total belongs to the stage (bytes of a
 download, steps of a build); total is None while nobody knows it. A stage that begins with WAITING stands for no work:
-it says whom the work waits for, once.
+it says whom the work waits for, once; one that begins with LICENCE says under which licence a model comes.
 """
 
 WAITING = "waiting for "
+LICENCE = "licence of "
+
+
+def licence_stage(name: str, licence: str) -> str:
+    """Return the stage that says the licence of a model."""
+    return f"{LICENCE}{name}: {licence}"
+
+
+def licence_of(stage: str) -> tuple[str, str] | None:
+    """Return name and licence that a stage says, None for any other stage."""
+    name, _, licence = stage.removeprefix(LICENCE).partition(": ")
+    return (name, licence) if stage.startswith(LICENCE) else None
 
 
 def silent(stage: str, completed: int, total: int | None) -> None:

@@ -26,6 +26,11 @@ def alternatives(words: Sequence[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
 
 
+def printable(text: str) -> str:
+    """Return a text of somebody else without the signs that would move the cursor, or break the line, of a terminal."""
+    return "".join(sign if sign.isprintable() else " " for sign in text).strip()
+
+
 def counted(count: int, noun: str) -> str:
     """Write a number with its noun: `1 photo`, `3 photos`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -81,7 +81,8 @@ def test_a_second_project_pulls_from_the_cache_without_quantizing_again(pulled: 
 def test_json_lines_end_with_what_was_done(bench: Bench, served: bytes) -> None:
     done = bench.command("models", "pull", "arena", "--json", "--no-quantize")
     lines = [json.loads(line) for line in done.stdout.splitlines()]
-    assert {"event", "stage", "completed", "total"} == set(lines[0])
+    assert lines[0] == {"event": "licence", "name": "arena", "licence": "Apache-2.0"}
+    assert {"event", "stage", "completed", "total"} == set(lines[1])
     assert lines[-1] == {
         "event": "done",
         "name": "arena",

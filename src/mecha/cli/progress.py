@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import typer
 
 from mecha.cli.context import bytes_text, echo_json
-from mecha.progress import WAITING, Progress
+from mecha.progress import WAITING, Progress, licence_of
 
 _PLAIN_EVERY_S = 5.0
 _JSON_EVERY_S = 0.1
@@ -50,6 +50,9 @@ def _json_line(stage: str, completed: int, total: int | None) -> None:
 
 
 def _paced(write: Progress, every_s: float) -> Progress:
+    if (told := licence_of(stage)) is not None:
+        echo_json({"event": "licence", "name": told[0], "licence": told[1]})
+        return
     """Let through the first and last call of each stage, and one call each `every_s` seconds."""
     last: dict[str, float] = {}
 
@@ -78,7 +81,7 @@ class PlainLines:
     def _line(self, stage: str, completed: int, total: int | None) -> None:
         words = _WORDS.get(stage, stage)
         if total is None:
-            self._write(f"{words} ...")
+            self._write(stage if licence_of(stage) else f"{words} ...")
             return
         begun, first = self._started[stage]
         rate = (completed - first) / max(time.monotonic() - begun, 1e-9)
@@ -112,8 +115,8 @@ def _bar() -> Iterator[Progress]:
         begun: dict[str, tuple[float, int]] = {}
 
         def call(stage: str, completed: int, total: int | None) -> None:
-            if stage.startswith(WAITING):
-                bars.console.print(f"{stage} ...", markup=False, highlight=False)
+            if stage.startswith(WAITING) or licence_of(stage):
+                bars.console.print(stage if licence_of(stage) else f"{stage} ...", markup=False, highlight=False)
                 return
             if stage not in tasks:
                 tasks[stage] = bars.add_task(_WORDS.get(stage, stage), total=total, done="")

@@ -12,6 +12,7 @@ from mecha.hub.source import RemoteFile, RepoType, Source
 from mecha.progress import Progress
 from mecha.project import HubSettings
 from mecha.service.local import take
+from mecha.service.plain_http import require_digest
 from mecha.service.turn import turn
 from mecha.store.blobs import BlobCache
 from mecha.store.digests import sha256_of
@@ -141,8 +142,9 @@ class Fetcher:
         if wanted.file is not None:
             return self._take(wanted, wanted.file, known, check, progress)
         remote = self._resolve(wanted, known)
+        require_digest(remote.url, known.sha256 if known else wanted.sha256, what=wanted.where)
         _require_same(wanted, known, remote)
-        return self._transfer(wanted, remote, progress, check)
+        return self._transfer(wanted, known, remote, progress, check)
 
     def _resolve(self, wanted: Wanted, known: LockedFile | None) -> RemoteFile:
         """Ask where the file is; a mirror that knows no such commit may have the very bytes under "main"."""
@@ -178,7 +180,9 @@ class Fetcher:
         """Return the licence the repo states, or None."""
         return self._source().licence(repo, revision=revision)
 
-    def _transfer(self, wanted: Wanted, remote: RemoteFile, progress: Progress, check: Check | None) -> Fetched:
+    def _transfer(
+        self, wanted: Wanted, known: LockedFile | None, remote: RemoteFile, progress: Progress, check: Check | None
+    ) -> Fetched:
         partial = self._cache.partial(_partial_key(remote))
         lock, doing = partial.with_suffix(".lock"), f"download of {wanted.filename}"
         with turn(lock, doing, progress, timeout_s=_ONE_WRITER_TIMEOUT_S):
@@ -198,6 +202,10 @@ class Fetcher:
                 if wanted.sha256 and done.sha256 != wanted.sha256:
                     partial.unlink(missing_ok=True)
                     raise _pin_broken(wanted, done.sha256)
+                if known is not None and done.sha256 != known.sha256:
+                    # A server that gives no digest has not been compared with mecha.lock before.
+                    partial.unlink(missing_ok=True)
+                    raise _lock_broken(wanted, known, done.sha256)
                 if check is not None:
                     check.whole(partial)
                 present = self._cache.adopt(partial, done.sha256)
@@ -293,11 +301,14 @@ def _require_same(wanted: Wanted, known: LockedFile | None, remote: RemoteFile) 
     if wanted.sha256 and remote.sha256 and remote.sha256 != wanted.sha256:
         raise _pin_broken(wanted, remote.sha256)
     if known and remote.sha256 and remote.sha256 != known.sha256:
-        raise IntegrityError(
-            f"{wanted.repo}/{wanted.filename} at {known.revision}: sha256 is {remote.sha256}, "
-            f"mecha.lock expects {known.sha256}",
-            hint="the server changed a commit that must not change; try another endpoint, or renew with --force",
-        )
+        raise _lock_broken(wanted, known, remote.sha256)
+
+
+def _lock_broken(wanted: Wanted, known: LockedFile, got: str) -> IntegrityError:
+    return IntegrityError(
+        f"{wanted.repo}/{wanted.filename} at {known.revision}: sha256 is {got}, mecha.lock expects {known.sha256}",
+        hint="the server changed a commit that must not change; try another endpoint, or renew with --force",
+    )
 
 
 def _pin_broken(wanted: Wanted, got: str) -> IntegrityError:

@@ -22,6 +22,7 @@ from mecha.service.calibration import (
 from mecha.service.fetch import Fetched, Fetcher, Wanted
 from mecha.service.healing import damaged_files, intact_int8
 from mecha.service.job import BuildJob
+from mecha.service.licence import LicenceFirst
 from mecha.service.publication import RECORD_FILE, Place, publish
 from mecha.service.report import PullReport
 from mecha.service.request import PullOptions, wanted_file, wanted_int8
@@ -55,6 +56,7 @@ class Pull:
         self._downloaded_bytes = 0
         self._chosen: ChosenCalibration | None = None
         self._notice = ""
+        self._licence = "unknown"
         self._damaged: frozenset[str] = frozenset()
 
     def run(self) -> PullReport:
@@ -125,7 +127,7 @@ class Pull:
 
         fetched = self._fetch()
         found = inspected(self._entry, fetched.path, fetched.locked, self._fetch_beside)
-        spec = found.spec.model_copy(update={"licence": self._licence(fetched)})
+        spec = found.spec.model_copy(update={"licence": self._licence})
         published = self._place.store.published(spec.name)
         if published is not None and self._damaged:
             wanted = not self._options.force and not self._options.int8_only and self._is_wanted_int8(published)
@@ -208,16 +210,11 @@ class Pull:
         from mecha.service.inspection import onnx_check
 
         check = onnx_check(self._entry)
-        fetched = self._fetcher.fetch(self._wanted, self._progress, check=check)
+        said = LicenceFirst(self._entry, self._wanted, self._fetcher, self._progress)
+        fetched = self._fetcher.fetch(self._wanted, said, check=check)
+        self._licence = said.licence or "unknown"
         self._downloaded_bytes += fetched.downloaded_bytes
         return fetched
-
-    def _licence(self, fetched: Fetched) -> str:
-        """Return the licence the entry states, else what the repo states while the network is in use anyway."""
-        stated = self._entry.license
-        if stated is None and fetched.downloaded_bytes:
-            stated = self._fetcher.licence(self._wanted.repo, fetched.locked.revision)
-        return stated or "unknown"
 
     def _fetch_beside(self, filename: str) -> Path:
         """Bring the label file: from the same repo, or from the folder of the model."""
