@@ -26,6 +26,7 @@ from mecha.store.digests import sha256_of
 from mecha.store.manifest import ChosenCalibration, Int8Record
 from mecha.store.models import INT8_FILE, MODEL_FILE, PublishedModel
 from mecha.store.spec import ModelSpec, serialised
+from mecha.store.staged import write_staged
 
 _LOCK_TIMEOUT_S = 60.0
 
@@ -134,7 +135,7 @@ class Adoption:
                 for leftover in folder.iterdir():
                     if leftover.name not in (INT8_FILE, TUNED_FILE, *REPORT_FILES):
                         leftover.unlink()
-                (folder / RECORD_FILE).write_bytes(serialised(record))
+                write_staged(folder / RECORD_FILE, serialised(record))
                 cache.adopt_build(folder, key)
             return record
 

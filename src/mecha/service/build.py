@@ -17,6 +17,7 @@ from mecha.progress import Progress
 from mecha.project import QuantizeSettings
 from mecha.service.job import BuildJob
 from mecha.store.manifest import Int8Record
+from mecha.store.staged import write_staged
 
 _POLL_S = 0.2
 # A library of linear algebra with threads of its own takes them from onnxruntime's: beside other work, rounding the
@@ -35,7 +36,7 @@ def run_build(job: BuildJob, limits: QuantizeSettings, progress: Progress) -> In
         QuantizationError: it could not be made: a package is missing, time or memory ran out, the child died.
     """
     job_file = job.out_dir / "job.json"
-    job_file.write_text(job.model_dump_json(by_alias=True), encoding="utf-8")
+    write_staged(job_file, job.model_dump_json(by_alias=True).encode())
     command = [sys.executable, "-m", "mecha.service.build_child", str(job_file)]
     with subprocess.Popen(
         command,

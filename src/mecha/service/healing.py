@@ -17,6 +17,7 @@ from mecha.store.damage import Fault
 from mecha.store.manifest import Int8Record
 from mecha.store.models import INT8_FILE, MODEL_FILE, PublishedModel
 from mecha.store.spec import serialised
+from mecha.store.staged import write_staged
 from mecha.words import size_words
 
 _CACHED = "comes from the cache"
@@ -97,5 +98,5 @@ def _put_back(cache: BlobCache, published: PublishedModel, damaged: Collection[s
             file = published.path / name
             if name not in damaged and name in published.manifest.files and file.is_file():
                 link_or_copy(file, folder / name, may_link=True)
-        (folder / RECORD_FILE).write_bytes(serialised(published.manifest.int8))
+        write_staged(folder / RECORD_FILE, serialised(published.manifest.int8))
         cache.adopt_build(folder, key)

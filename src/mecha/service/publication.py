@@ -14,6 +14,7 @@ from mecha.store.digests import file_record
 from mecha.store.manifest import Int8Record, Manifest, OriginRecord
 from mecha.store.models import INT8_FILE, LABELS_FILE, MODEL_FILE, SPEC_FILE, ModelStore, PublishedModel
 from mecha.store.spec import Int8Summary, ModelSpec, serialised
+from mecha.store.staged import write_staged
 
 RECORD_FILE = "record.json"
 """Beside each build in the cache: what the manifest says of it."""
@@ -43,9 +44,9 @@ def publish(
             for name in REPORT_FILES:
                 if (place.cache.build_dir(record.key) / name).is_file():  # builds of earlier versions have none
                     place.cache.link_build(record.key, name, staged / name)
-        (staged / LABELS_FILE).write_text("".join(f"{label}\n" for label in spec.classes), encoding="utf-8")
+        write_staged(staged / LABELS_FILE, "".join(f"{label}\n" for label in spec.classes).encode())
         spec = spec.model_copy(update={"int8": _summary(record)})
-        (staged / SPEC_FILE).write_bytes(serialised(spec))
+        write_staged(staged / SPEC_FILE, serialised(spec))
         build = place.cache.build_dir(record.key) if record.key else None
         tuned = remembered(place.store.published(spec.name), fp32_sha256, build)
         manifest = _manifest(spec, origin, record, staged).model_copy(update={"tuned": tuned})

@@ -32,6 +32,7 @@ from mecha.store.atomic import replace_dir
 from mecha.store.manifest import ChosenCalibration, Int8Record, OriginRecord
 from mecha.store.models import INT8_FILE, MODEL_FILE, PublishedModel
 from mecha.store.spec import ModelSpec, serialised
+from mecha.store.staged import write_staged
 
 if TYPE_CHECKING:
     from mecha.service.inspection import Inspected
@@ -277,7 +278,7 @@ class Pull:
             for leftover in folder.iterdir():
                 if leftover.name not in (INT8_FILE, TUNED_FILE, *REPORT_FILES):
                     leftover.unlink()
-            (folder / RECORD_FILE).write_bytes(serialised(record))
+            write_staged(folder / RECORD_FILE, serialised(record))
             return self._place.cache.adopt_build(folder, key)
 
     def _before(self) -> Path | None:

@@ -17,6 +17,7 @@ from mecha.store.locks import exclusive
 from mecha.store.manifest import Int8Record
 from mecha.store.models import INT8_FILE, MODEL_FILE, PublishedModel
 from mecha.store.spec import serialised
+from mecha.store.staged import write_staged
 
 FEWEST_FRAMES = 16
 # The gate gets the others.
@@ -86,7 +87,7 @@ class Recalibration:
                 for leftover in staged.iterdir():
                     if leftover.name not in (INT8_FILE, *REPORT_FILES):
                         leftover.unlink()
-                (staged / _RECORD_FILE).write_bytes(serialised(record))
+                write_staged(staged / _RECORD_FILE, serialised(record))
                 self._place.cache.adopt_build(staged, key)
             publish(self._place, published.spec, fp32_sha256, published.manifest.origin, record)
             if published.manifest.tuned is not None:
