@@ -60,6 +60,9 @@ def test_help_names_every_command_with_a_line(tmp_path: Path) -> None:
             "report",
             "add",
             "adopt",
+            "outdated",
+            "update",
+            "rollback",
         )
     ]
     + [

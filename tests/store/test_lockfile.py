@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mecha.errors import ConfigError
-from mecha.store.lockfile import LockedFile, LockFile
+from mecha.store.lockfile import DeferredLock, FrozenLock, LockedFile, LockFile
 
 ITEM = LockedFile(
     repo="a/b", filename="m.onnx", requested="main", revision="c" * 40, etag="e", sha256="0" * 64, size_bytes=7
@@ -79,3 +79,70 @@ def test_processes_that_write_at_once_lose_no_entry(tmp_path: Path) -> None:
     writers = [subprocess.Popen([sys.executable, "-c", script, str(number)]) for number in range(4)]
     assert [writer.wait(timeout=60) for writer in writers] == [0, 0, 0, 0]
     assert len(LockFile(tmp_path / "mecha.lock", tmp_path / "guard").entries()) == 40
+
+
+OLD = f"""# Written by an earlier version
+[[files]]
+repo = "a/b"
+repo_type = "model"
+filename = "m.onnx"
+requested = "main"
+revision = "{"c" * 40}"
+etag = "e"
+sha256 = "{"0" * 64}"
+size_bytes = 7
+"""
+
+
+def test_a_lock_file_of_an_earlier_version_is_read_and_one_of_a_later_refused(tmp_path: Path) -> None:
+    file = tmp_path / "mecha.lock"
+    file.write_text(OLD)
+    assert LockFile(file, tmp_path / "guard").entries() == (ITEM,)
+    file.write_text(f"version = 2\n{OLD}")
+    with pytest.raises(ConfigError) as caught:
+        LockFile(file, tmp_path / "guard").entries()
+    assert str(caught.value) == "mecha.lock: version: got 2; expected 1"
+    assert caught.value.hint == "A newer mecha wrote it: install that one here, or write the file with this one."
+
+
+def test_the_order_of_entries_is_that_of_their_names_however_they_came(tmp_path: Path) -> None:
+    items = [ITEM.model_copy(update={"filename": name}) for name in ("c", "a", "b")]
+    texts = set()
+    for number, order in enumerate((items, items[::-1])):
+        lock = LockFile(tmp_path / f"{number}.lock", tmp_path / "guard")
+        for item in order:
+            lock.put(item)
+        texts.add((tmp_path / f"{number}.lock").read_bytes())
+    assert len(texts) == 1
+    assert [entry.filename for entry in lock.entries()] == ["a", "b", "c"]
+
+
+def test_a_deferred_lock_finds_what_was_put_and_leaves_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "mecha.lock"
+    LockFile(file, tmp_path / "guard").put(ITEM)
+    before = file.read_bytes()
+    pinned = ITEM.model_copy(update={"filename": "pinned.onnx"})
+    newer = ITEM.model_copy(update={"sha256": "1" * 64})
+    lock = DeferredLock(file, tmp_path / "guard", (pinned,))
+    assert lock.find("a/b", "m.onnx", requested="main") == ITEM
+    assert lock.find("a/b", "pinned.onnx", requested="main") == pinned
+    lock.put(newer)
+    assert lock.find("a/b", "m.onnx", requested="main") == newer
+    assert lock.used == (newer,)
+    assert file.read_bytes() == before
+
+
+def test_a_frozen_lock_takes_what_it_names_and_refuses_the_rest(tmp_path: Path) -> None:
+    file = tmp_path / "mecha.lock"
+    LockFile(file, tmp_path / "guard").put(ITEM)
+    before = file.read_bytes()
+    lock = FrozenLock(file, tmp_path / "guard")
+    lock.put(ITEM.model_copy(update={"revision": "d" * 40}))
+    with pytest.raises(ConfigError) as caught:
+        lock.put(ITEM.model_copy(update={"sha256": "1" * 64}))
+    assert str(caught.value) == (
+        f"mecha.lock: got sha256 {'0' * 64} for a/b/m.onnx at main; expected sha256 {'1' * 64}: "
+        "it is frozen, and was not changed"
+    )
+    lock.drop({ITEM.identity})
+    assert file.read_bytes() == before

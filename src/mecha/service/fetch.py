@@ -100,6 +100,11 @@ class Fetcher:
         self._settings = settings or HubSettings()
         self._renew, self._limit = renew, limit_bytes_per_s
 
+    @property
+    def used(self) -> tuple[LockedFile, ...]:
+        """What mecha.lock says of every file that was fetched, sorted."""
+        return self._lock_file.used
+
     def known(self, wanted: Wanted) -> LockedFile | None:
         """Return what a file must be without asking anybody: from mecha.lock, or from a pin in the catalog."""
         locked = None

@@ -1,5 +1,6 @@
 """Putting a model together from the cache, and in the place of what was published before."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +14,7 @@ from mecha.store.blobs import BlobCache
 from mecha.store.digests import file_record
 from mecha.store.manifest import Int8Record, Manifest, OriginRecord
 from mecha.store.models import INT8_FILE, LABELS_FILE, MODEL_FILE, SPEC_FILE, ModelStore, PublishedModel
+from mecha.store.pins import LockedFile
 from mecha.store.spec import Int8Summary, ModelSpec, serialised
 from mecha.store.staged import write_staged
 
@@ -30,9 +32,20 @@ class Place:
 
 
 def publish(
-    place: Place, spec: ModelSpec, fp32_sha256: str, origin: OriginRecord, record: Int8Record
+    place: Place,
+    spec: ModelSpec,
+    fp32_sha256: str,
+    origin: OriginRecord,
+    record: Int8Record,
+    *,
+    pins: tuple[LockedFile, ...] = (),
+    about_to: Callable[[Manifest], None] | None = None,
 ) -> PublishedModel:
     """Publish FP32 and, where the record says that it was built, the INT8 of its key with its report, from the cache.
+
+    Args:
+        pins: what mecha.lock says of the files it was made from; by default what is noted of the same FP32 already.
+        about_to: told of the manifest when everything is ready for the publication.
 
     Raises:
         DiskError: what was published before still is.
@@ -48,8 +61,13 @@ def publish(
         spec = spec.model_copy(update={"int8": _summary(record)})
         write_staged(staged / SPEC_FILE, serialised(spec))
         build = place.cache.build_dir(record.key) if record.key else None
-        tuned = remembered(place.store.published(spec.name), fp32_sha256, build)
-        manifest = _manifest(spec, origin, record, staged).model_copy(update={"tuned": tuned})
+        published = place.store.published(spec.name)
+        tuned = remembered(published, fp32_sha256, build)
+        same = published is not None and published.manifest.files[MODEL_FILE].sha256 == fp32_sha256
+        pins = pins or (published.manifest.pins if published is not None and same else ())
+        manifest = _manifest(spec, origin, record, staged).model_copy(update={"tuned": tuned, "pins": pins})
+        if about_to is not None:
+            about_to(manifest)
         return place.store.publish(spec.name, staged, manifest)
 
 

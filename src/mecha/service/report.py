@@ -105,3 +105,107 @@ class ModelRow:
     source: str
     licence: str
     description: str
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One version of a file.
+
+    Attributes:
+        revision: the commit, empty for a file of this device.
+        sha256, size_bytes: None where the Hub does not say.
+    """
+
+    revision: str
+    sha256: str | None
+    size_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class FileNews:
+    """What a file that a model needs is today.
+
+    Attributes:
+        repo_type: "model", "dataset", or "file" for one of this device.
+        requested: the revision that is asked for.
+        locked: what mecha.lock says, None where it does not name it.
+        newest: what the revision means today.
+        changed: an update would bring it.
+    """
+
+    repo_type: str
+    repo: str
+    filename: str
+    requested: str
+    locked: Version | None
+    newest: Version | None
+    changed: bool
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelNews:
+    """One line of `models outdated`.
+
+    Attributes:
+        state: "current", "outdated", "unknown" (the Hub could not be asked) or "broken".
+        files: the model first; empty where nobody was asked.
+        reason: why it is unknown or broken; hint: what to do.
+        exit_code: of the reason, 0 where there is none.
+    """
+
+    name: str
+    state: str
+    files: tuple[FileNews, ...] = ()
+    reason: str = ""
+    hint: str = ""
+    exit_code: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateReport:
+    """What an update did with one model.
+
+    Attributes:
+        state: "updated"; "kept" (the version before stays, see reason); else as in ModelNews, with nothing changed.
+        before, after: the model file as it was, and as it is upstream.
+        files: all that was asked for.
+        method, verdict, speedup: of the published INT8.
+        notes: what programs that use the model have to know.
+        exit_code: of the reason, 0 where there is none.
+    """
+
+    name: str
+    state: str
+    before: Version | None = None
+    after: Version | None = None
+    files: tuple[FileNews, ...] = ()
+    path: str = ""
+    method: str | None = None
+    verdict: str | None = None
+    speedup: float | None = None
+    downloaded_bytes: int = 0
+    message: str = ""
+    notes: tuple[str, ...] = ()
+    reason: str = ""
+    hint: str = ""
+    exit_code: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RollbackReport:
+    """What going back to the version before an update came to.
+
+    Attributes:
+        before: the version that was published until now; after: the one that is from now on.
+        notice: what is to be known besides, empty when nothing is.
+    """
+
+    name: str
+    path: str
+    before: Version | None
+    after: Version
+    method: str | None
+    verdict: str | None
+    downloaded_bytes: int = 0
+    notice: str = ""

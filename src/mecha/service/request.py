@@ -26,6 +26,8 @@ class PullOptions:
         calibration: what INT8 is calibrated on; "catalog" for what the catalog names, None for what was chosen for the
             build that is published, else what the catalog names.
         staged: where the frames of a chosen calibration lie until the build is right and they take their place.
+        frozen: bring nothing that mecha.lock does not name, and never write it.
+        update: another version is brought in the place of the one that is published, when it has passed its gate.
     """
 
     force: bool = False
@@ -37,6 +39,8 @@ class PullOptions:
     int8_only: bool = False
     calibration: ChosenCalibration | Literal["catalog"] | None = None
     staged: Path | None = None
+    frozen: bool = False
+    update: bool = False
 
 
 def wanted_int8(entry: ModelCatalogEntry, options: PullOptions) -> QuantizeConfig | None:

@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field
 
+from mecha.store.pins import LockedFile
 from mecha.store.spec import Frozen
 
 Verdict = Literal["faster", "slower", "wrong", "unloadable"]
@@ -274,6 +275,7 @@ class Manifest(Frozen):
         tools: versions by package ("onnxruntime": "1.31.1").
         device: CPU architecture and the features INT8 depends on.
         tuned: how sessions run fastest, None before a tune.
+        pins: what mecha.lock says of every file that the model was made from; empty in manifests of earlier versions.
     """
 
     schema_: Literal[1] = Field(default=1, alias="schema")
@@ -281,10 +283,11 @@ class Manifest(Frozen):
     created: str
     origin: OriginRecord
     licence: str = "unknown"
-    files: dict[str, FileRecord]
+    files: dict[FileName, FileRecord]
     int8: Int8Record
     tools: dict[str, str] = Field(default_factory=dict)
     device: dict[str, str] = Field(default_factory=dict)
     tuned: TuneRecord | None = None
+    pins: tuple[LockedFile, ...] = ()
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
