@@ -10,6 +10,7 @@
     |   `-- OfflineError            the network is needed and was switched off
     |-- IntegrityError        6   bytes that are not what they should be
     |-- DiskError             7   no space, no permission, no such device
+    |   `-- NoSpaceError
     |-- QuantizationError     8   INT8 could not be made, or is wrong
     |-- NodeError             9   a node failed
     `-- BusyError            10   another process holds what is needed
@@ -84,6 +85,10 @@ class DiskError(MechaError):
     """No space, no permission, or no such device."""
 
     exit_code = 7
+
+
+class NoSpaceError(DiskError):
+    """The disk, or what this user may use of it, is full, or would be."""
 
 
 class QuantizationError(MechaError):

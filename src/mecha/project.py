@@ -63,6 +63,12 @@ class CatalogSettings(Frozen):
     ] = None
 
 
+class CacheSettings(Frozen):
+    """`[cache]`: what the user cache may take after a pull, GB (10^9 bytes); None for what it needs."""
+
+    quota_gb: Annotated[float | None, Expected("gigabytes, 0 or more"), Field(ge=0, allow_inf_nan=False)] = None
+
+
 class QuantizeSettings(Frozen):
     """`[quantize]`: the limits of one INT8 build, seconds and MB (10^6 bytes)."""
 
@@ -99,6 +105,7 @@ class Settings(Frozen):
     hub: HubSettings = HubSettings()
     catalog: CatalogSettings = CatalogSettings()
     quantize: QuantizeSettings = QuantizeSettings()
+    cache: CacheSettings = CacheSettings()
     bus: BusSettings = BusSettings()
     self_calibration: SelfCalibrationSettings = SelfCalibrationSettings()
 
@@ -212,6 +219,25 @@ def cache_dir(environ: Mapping[str, str]) -> Path:
     if chosen:
         return Path(chosen).expanduser().absolute()
     return platformdirs.user_cache_path("mecha", appauthor=False)
+
+
+def cache_quota_bytes(settings: Settings, environ: Mapping[str, str]) -> int | None:
+    """Return what the user cache may take: MECHA_CACHE_QUOTA in GB (10^9 bytes), else `cache.quota_gb`; None for all.
+
+    Raises:
+        UsageError: MECHA_CACHE_QUOTA is no number.
+    """
+    text = environ.get("MECHA_CACHE_QUOTA", "").strip()
+    if not text:
+        quota_gb = settings.cache.quota_gb
+    else:
+        try:
+            quota_gb = float(text)
+        except ValueError:
+            quota_gb = -1.0
+        if not 0 <= quota_gb < float("inf"):
+            raise UsageError(f'MECHA_CACHE_QUOTA: got "{text}"; expected gigabytes, 0 or more')
+    return None if quota_gb is None else int(quota_gb * 10**9)
 
 
 def bundled_dir() -> Path:

@@ -47,7 +47,7 @@ def blob_of(bench: Bench) -> Path:
 
 def build_of(bench: Bench) -> Path:
     manifest = json.loads((folder_of(bench) / "manifest.json").read_text())
-    return bench.home / "cache/builds" / manifest["int8"]["key"]
+    return bench.home / "cache/builds" / str(manifest["int8"]["key"])
 
 
 def state(bench: Bench) -> str:

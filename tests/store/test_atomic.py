@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mecha.errors import DiskError
+from mecha.errors import DiskError, NoSpaceError
 from mecha.store.atomic import (
     RESERVE_BYTES,
     current_dir,
@@ -25,7 +25,7 @@ from mecha.store.atomic import (
     write_file,
 )
 from mecha.store.exchange import exchange, no_exchange
-from mecha.store.faults import free_bytes
+from mecha.store.faults import disk_of, free_bytes
 from mecha.words import size_words
 from tests.store.example import environment
 
@@ -112,12 +112,12 @@ def test_only_our_own_unfinished_names_are_swept(tmp_path: Path) -> None:
     [
         (
             errno.ENOSPC,
-            "{path}: cannot write: no space left: {free} free, 5.0 MB needed",
+            "{path}: cannot write: no space left: {free} free on {disk}, 5.0 MB needed",
             "Free some space, or use another disk: models are in the project, downloads in MECHA_CACHE_DIR.",
         ),
         (
             errno.EDQUOT,
-            "{path}: cannot write: quota used up: {free} free, 5.0 MB needed",
+            "{path}: cannot write: quota used up: {free} free on {disk}, 5.0 MB needed",
             "Free some space, or use another disk: models are in the project, downloads in MECHA_CACHE_DIR.",
         ),
         (
@@ -138,7 +138,7 @@ def test_what_the_system_refuses_is_told_with_path_reason_and_remedy(
 ) -> None:
     path = tmp_path / "absent/model.onnx"
     error = disk_error(OSError(number, os.strerror(number)), path, "write", needed_bytes=5_000_000)
-    shown = sentence.format(path=path, free="FREE")
+    shown = sentence.format(path=path, free="FREE", disk=disk_of(tmp_path))
     start, _, rest = shown.partition("FREE")
     assert str(error).startswith(start)
     assert str(error).endswith(rest)
@@ -151,7 +151,7 @@ def test_what_will_not_fit_is_refused_before_it_starts(tmp_path: Path) -> None:
         require_space(tmp_path / "absent", huge, what="model.onnx")
     message = str(caught.value)
     assert message.startswith(f"{tmp_path / 'absent'}: model.onnx needs 1000000000.0 GB and 64.0 MB stay free; got ")
-    assert message.endswith(" free")
+    assert message.endswith(f" free on {disk_of(tmp_path)}")
     assert "more are needed. Free some space, or use another disk" in caught.value.hint
 
 
@@ -161,6 +161,12 @@ def test_what_is_already_there_needs_no_space(tmp_path: Path) -> None:
     with pytest.raises(DiskError) as caught:
         require_space(tmp_path, 10**18, what="model.onnx", present_bytes=10**6)
     assert "needs 1000000000.0 GB (1.0 MB of it are there) and" in str(caught.value)
+
+
+def test_what_int8_takes_besides_is_counted_and_said(tmp_path: Path) -> None:
+    with pytest.raises(NoSpaceError) as caught:
+        require_space(tmp_path, 10**18, what="model.onnx", int8_bytes=8 * 10**17)
+    assert "needs 1000000000.0 GB, INT8 and staging 800000000.0 GB and 64.0 MB stay free" in str(caught.value)
 
 
 def test_a_reserve_stays_free(tmp_path: Path) -> None:
@@ -235,9 +241,10 @@ def test_a_full_disk_is_told_in_figures_and_loses_nothing(tmp_path: Path, small_
     written, required, names, whole = run(FILL_THE_DISK, str(tmp_path / "disk"), prefix=small_disk).splitlines()
     message, hint = written.split("|")
     assert message.startswith(f"{tmp_path / 'disk/file'}: cannot write: no space left: ")
-    assert message.endswith(" free, 3.0 MB needed")
+    assert message.endswith(f" free on {tmp_path / 'disk'}, 3.0 MB needed")
     assert hint == "Free some space, or use another disk: models are in the project, downloads in MECHA_CACHE_DIR."
-    assert required.startswith(f"{tmp_path / 'disk'}: model.onnx needs 3.0 MB and 64.0 MB stay free; got 1.7 MB free|")
+    disk = tmp_path / "disk"
+    assert required.startswith(f"{disk}: model.onnx needs 3.0 MB and 64.0 MB stay free; got 1.7 MB free on {disk}|")
     assert (names, whole) == ("['models']", "() True")
 
 

@@ -15,6 +15,7 @@ from mecha.service.build import run_build
 from mecha.service.build_report import REPORT_FILES
 from mecha.service.calibration import Calibration, chosen_calibration, resolve_calibration
 from mecha.service.candidate import ADOPTED
+from mecha.service.collection import at_work
 from mecha.service.fetch import Fetcher
 from mecha.service.job import BuildJob, Candidate
 from mecha.service.local import copied
@@ -57,7 +58,8 @@ class Adoption:
         store, name = self._place.store, self._entry.name
         store.require(name)
         doing = f"measurement of {file.name} for {name}"
-        with turn(store.lock_file(name), doing, self._progress, timeout_s=_LOCK_TIMEOUT_S):
+        busy = at_work(self._place.project, self._place.cache)
+        with busy, turn(store.lock_file(name), doing, self._progress, timeout_s=_LOCK_TIMEOUT_S):
             published = store.require(name)
             if published.quantized:
                 raise UnsupportedModelError(

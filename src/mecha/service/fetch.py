@@ -199,7 +199,8 @@ class Fetcher:
                         check.size(remote.size_bytes)
                     require_space(
                         partial.parent,
-                        int(remote.size_bytes * (1 + wanted.extra_share)),
+                        remote.size_bytes,
+                        int8_bytes=int(remote.size_bytes * wanted.extra_share),
                         what=f"{wanted.repo}/{wanted.filename}",
                         present_bytes=partial.stat().st_size if partial.exists() else 0,
                     )

@@ -43,8 +43,8 @@ def take(
     partial = cache.partial(sha256(str(file.absolute()).encode()).hexdigest())
     with turn(partial.with_suffix(".lock"), f"copy of {file.name}", progress, timeout_s=_ONE_WRITER_TIMEOUT_S):
         try:
-            needed = int(file.stat().st_size * (1 + extra_share))
-            require_space(partial.parent, needed, what=str(file))
+            size_bytes = file.stat().st_size
+            require_space(partial.parent, size_bytes, what=str(file), int8_bytes=int(size_bytes * extra_share))
             check_start(_start_of(file))
             digest = copied(file, partial)
             check_whole(partial, digest)

@@ -52,8 +52,10 @@ def publish(
     """
     with place.store.staging(spec.name) as staged:
         place.cache.link(fp32_sha256, staged / MODEL_FILE)
+        place.cache.called("download", fp32_sha256, spec.name)
         if record.state == "built":
             place.cache.link_build(record.key, INT8_FILE, staged / INT8_FILE)
+            place.cache.called("build", record.key, f"INT8 of {spec.name}")
             for name in REPORT_FILES:
                 if (place.cache.build_dir(record.key) / name).is_file():  # builds of earlier versions have none
                     place.cache.link_build(record.key, name, staged / name)

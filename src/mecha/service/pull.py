@@ -19,14 +19,15 @@ from mecha.service.calibration import (
     known_calibration,
     resolve_calibration,
 )
+from mecha.service.collection import at_work
 from mecha.service.fetch import Fetched, Fetcher, Wanted
 from mecha.service.healing import damaged_files, intact_int8
 from mecha.service.job import BuildJob
 from mecha.service.licence import LicenceFirst
-from mecha.service.publication import RECORD_FILE, Place
+from mecha.service.publication import RECORD_FILE, Place, publish
 from mecha.service.report import PullReport
 from mecha.service.request import PullOptions, wanted_file, wanted_int8
-from mecha.service.switching import is_settled, put, settle
+from mecha.service.room import with_room
 from mecha.service.tuning import TUNED_FILE, holding
 from mecha.service.turn import turn
 from mecha.store.atomic import replace_dir
@@ -73,9 +74,9 @@ class Pull:
             return self._complete(published)
         lock = self._place.store.lock_file(self._entry.name)
         doing = f"{'INT8 build' if self._options.int8_only else 'pull'} of {self._entry.name}"
-        with turn(lock, doing, self._progress, timeout_s=_MODEL_LOCK_TIMEOUT_S):
+        busy = at_work(self._place.project, self._place.cache)
+        with busy, turn(lock, doing, self._progress, timeout_s=_MODEL_LOCK_TIMEOUT_S):
             self._damaged = damaged_files(self._place, self._entry.name)
-            settle(self._place, self._entry.name, self._options)
             return self.complete() or self._bring()
 
     def complete(self) -> PullReport | None:
@@ -85,9 +86,7 @@ class Pull:
 
     def _is_complete(self, published: PublishedModel) -> bool:
         """Tell whether what is published is what is wanted, by looking at sizes and records only."""
-        if not is_settled(self._place, published.name, self._options):
-            return False
-        if self._options.force or self._options.update or published.suspect or not _has_its_files(published):
+        if self._options.force or published.suspect or not _has_its_files(published):
             return False
         if self._options.int8_only and not published.quantized:
             return False
@@ -214,7 +213,7 @@ class Pull:
     def _fetch(self) -> Fetched:
         from mecha.service.inspection import onnx_check
 
-        check = onnx_check(self._entry)
+        check = with_room(onnx_check(self._entry), self._place, self._wanted)
         said = LicenceFirst(self._entry, self._wanted, self._fetcher, self._progress)
         fetched = self._fetcher.fetch(self._wanted, said, check=check)
         self._licence = said.licence or "unknown"
@@ -301,9 +300,7 @@ class Pull:
             kind="hub" if self._wanted.file is None else "file",
         )
         record = record.model_copy(update={"chosen": self._chosen})
-        pins = self._fetcher.used
-        published = put(self._place, self._options, spec, locked.sha256, origin, record, pins)
-        report = self._report(published, changed=True)
+        report = self._report(publish(self._place, spec, locked.sha256, origin, record), changed=True)
         return replace(report, notice=self._notice)
 
     def _complete(self, published: PublishedModel) -> PullReport:

@@ -9,6 +9,7 @@ from mecha.errors import QuantizationError
 from mecha.progress import Progress, silent
 from mecha.service.build import run_build
 from mecha.service.build_report import REPORT_FILES
+from mecha.service.collection import at_work
 from mecha.service.job import BuildJob, Rival
 from mecha.service.publication import Place, publish
 from mecha.service.pull import int8_key
@@ -66,7 +67,8 @@ class Recalibration:
         """
         store, name = self._place.store, self._entry.name
         doing = f"INT8 build of {name} from what {seen_by} saw"
-        with exclusive(store.lock_file(name), timeout_s=0, doing=doing):
+        busy = at_work(self._place.project, self._place.cache)
+        with busy, exclusive(store.lock_file(name), timeout_s=0, doing=doing):
             published = store.require(name)
             beat = _rival(published)
             fp32_sha256 = published.manifest.files[MODEL_FILE].sha256

@@ -22,6 +22,7 @@ from mecha.store.process import ProcessId
 
 __all__ = [
     "RESERVE_BYTES",
+    "UNFINISHED",
     "current_dir",
     "discard",
     "disk_error",
@@ -29,6 +30,7 @@ __all__ = [
     "fsync_file",
     "fsync_tree",
     "make_dir",
+    "remove",
     "replace_dir",
     "require_space",
     "sweep",
@@ -38,7 +40,7 @@ __all__ = [
 
 Kind = Literal["tmp", "staging", "removed"]
 
-_UNFINISHED = re.compile(r"\..+\.(?P<pid>\d+)-(?P<started>\d+)-\d+\.(?:tmp|staging|removed)")
+UNFINISHED = re.compile(r"\..+\.(?P<pid>\d+)-(?P<started>\d+)-\d+\.(?:tmp|staging|removed)")
 _numbers = itertools.count()
 
 
@@ -124,17 +126,17 @@ def discard(path: Path) -> None:
     if removed.is_dir():
         # Or a power cut could leave a part of it under the name that it had.
         fsync_dir(removed.parent)
-    _delete(removed)
+    remove(removed)
 
 
 def sweep(folder: Path) -> tuple[Path, ...]:
     """Remove what processes that are gone left unfinished in a folder; return what was found."""
     found: list[Path] = []
     for entry in folder.iterdir() if folder.is_dir() else ():
-        match = _UNFINISHED.fullmatch(entry.name)
+        match = UNFINISHED.fullmatch(entry.name)
         if match is not None and not ProcessId(int(match["pid"]), int(match["started"])).alive():
             found.append(entry)
-            _delete(entry)
+            remove(entry)
     return tuple(found)
 
 
@@ -210,8 +212,8 @@ def _sync(descriptor: int) -> None:
         os.fsync(descriptor)
 
 
-def _delete(path: Path) -> None:
-    """Delete as far as possible: another process may be deleting the same."""
+def remove(path: Path) -> None:
+    """Delete a file or folder as far as possible: another process may be deleting the same."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
         return

@@ -3,6 +3,7 @@
     <root>/blobs/<sha256>        a whole download
     <root>/partial/<key>         a download on its way; stays after a crash, to be resumed
     <root>/builds/<key>/         the files of a build, and build.json with their digests
+    <root>/used/, leases/        when each was used last, and who needs it now
 
 Nothing wrong comes out of it: what is found is read and compared with its digest first, and removed when it differs.
 """
@@ -18,7 +19,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 import mecha
-from mecha.errors import NotFoundError
+from mecha.errors import DiskError, NotFoundError
 from mecha.store.atomic import (
     discard,
     fsync_dir,
@@ -30,10 +31,13 @@ from mecha.store.atomic import (
     unfinished_path,
     write_file,
 )
+from mecha.store.cached import Kind, item_of
 from mecha.store.digests import folder_records, sha256_of
 from mecha.store.faults import disk_error
+from mecha.store.leases import Lease, Leases
 from mecha.store.manifest import FileRecord
 from mecha.store.spec import Frozen, serialised
+from mecha.store.usage import UseRecord
 
 _BUILD_FILE = "build.json"
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -55,11 +59,36 @@ class BlobCache:
     Args:
         root: its folder, made when something is put in.
         seeds: files that need not be downloaded, found by their digest.
+        quota_bytes: what it may take after a pull, None for whatever it needs.
     """
 
-    def __init__(self, root: Path, seeds: tuple[Path, ...] = ()) -> None:
+    def __init__(self, root: Path, seeds: tuple[Path, ...] = (), *, quota_bytes: int | None = None) -> None:
         self.root = root
         self.seeds = seeds
+        self.quota_bytes = quota_bytes
+        self._uses = UseRecord(root)
+        self._lease: Lease | None = None
+
+    @contextmanager
+    def keeping(self) -> Iterator[None]:
+        """Keep what is found, brought and linked meanwhile from being evicted by anybody; one within another is one."""
+        if self._lease is not None:
+            yield
+            return
+        self._lease = Lease(Leases(self.root))
+        try:
+            yield
+        finally:
+            self._lease.end()
+            self._lease = None
+
+    def called(self, kind: Kind, key: str, name: str) -> None:
+        """Note what people call a download or build."""
+        self._uses.note(item_of(kind, key), name)
+
+    def _need(self, kind: Kind, key: str) -> None:
+        if self._lease is not None:
+            self._lease.need(item_of(kind, key))
 
     def path(self, sha256: str) -> Path:
         """Return where a download with this digest is or will be."""
@@ -73,10 +102,11 @@ class BlobCache:
         Reads the whole file (1 s for each GB): it may be linked into a project, and have been written to there.
         """
         blob = self.path(sha256)
-        if blob.is_file():
-            if sha256_of(blob) == sha256:
-                return blob
-            discard(blob)
+        self._need("download", sha256)
+        if _is(blob, sha256):
+            self._uses.note(item_of("download", sha256))
+            return blob
+        discard(blob)
         for seed in self.seeds:
             if seed.is_file() and sha256_of(seed) == sha256:
                 return seed
@@ -95,6 +125,7 @@ class BlobCache:
             DiskError: it is still where it was.
         """
         blob = self.path(sha256)
+        self._need("download", sha256)
         make_dir(blob.parent)
         try:
             _protect(partial)
@@ -103,6 +134,7 @@ class BlobCache:
         except OSError as error:
             raise disk_error(error, blob, "keep the download") from error
         fsync_dir(blob.parent)
+        self._uses.note(item_of("download", sha256))
         return blob
 
     def link(self, sha256: str, target: Path) -> None:
@@ -124,8 +156,10 @@ class BlobCache:
     def find_build(self, key: str) -> Path | None:
         """Return the folder of a whole build, None when there is none. Reads all its files."""
         folder = self.build_dir(key)
+        self._need("build", key)
         records = self.build_records(key)
         if records and folder_records(folder, without=_BUILD_FILE) == records:
+            self._uses.note(item_of("build", key))
             return folder
         discard(folder)
         return None
@@ -160,6 +194,7 @@ class BlobCache:
             DiskError: the cache is as it was.
         """
         folder = self.build_dir(key)
+        self._need("build", key)
         make_dir(folder.parent)
         records = folder_records(staged, without=_BUILD_FILE)
         for name in records:
@@ -167,6 +202,7 @@ class BlobCache:
         fsync_tree(staged)
         write_file(staged / _BUILD_FILE, serialised(_Build(files=records)))
         replace_dir(staged, folder)
+        self._uses.note(item_of("build", key))
         return folder
 
     def link_build(self, key: str, filename: str, target: Path) -> None:
@@ -181,6 +217,16 @@ def _checked(key: str) -> str:
     if _KEY.fullmatch(key) is None:
         raise ValueError(f"got {key!r}; expected letters, digits, . _ and -")
     return key
+
+
+def _is(blob: Path, sha256: str) -> bool:
+    """Tell whether a file is there and what its name says; another process may be dropping it."""
+    try:
+        return blob.is_file() and sha256_of(blob) == sha256
+    except DiskError:
+        if blob.is_file():
+            raise
+        return False
 
 
 def _protect(file: Path) -> None:

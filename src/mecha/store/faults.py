@@ -4,7 +4,7 @@ import errno
 import shutil
 from pathlib import Path
 
-from mecha.errors import DiskError
+from mecha.errors import DiskError, NoSpaceError
 from mecha.words import size_words
 
 RESERVE_BYTES = 64_000_000
@@ -27,7 +27,7 @@ def disk_error(error: OSError, path: Path, doing: str, *, needed_bytes: int | No
         free = size_words(free_bytes(path))
         needed = "" if needed_bytes is None else f", {size_words(needed_bytes)} needed"
         reason = "no space left" if error.errno == errno.ENOSPC else "quota used up"
-        return DiskError(f"{start}: {reason}: {free} free{needed}", hint=_SPACE_HINT)
+        return NoSpaceError(f"{start}: {reason}: {free} free on {disk_of(path)}{needed}", hint=_SPACE_HINT)
     if error.errno in (errno.EACCES, errno.EPERM):
         folder = existing_folder(path)
         return DiskError(
@@ -40,7 +40,7 @@ def disk_error(error: OSError, path: Path, doing: str, *, needed_bytes: int | No
     return DiskError(f"{start}: {(error.strerror or str(error)).lower()}")
 
 
-def require_space(folder: Path, needed_bytes: int, *, what: str, present_bytes: int = 0) -> None:
+def require_space(folder: Path, needed_bytes: int, *, what: str, present_bytes: int = 0, int8_bytes: int = 0) -> None:
     """Refuse to start what will not fit, RESERVE_BYTES left free.
 
     Args:
@@ -48,22 +48,37 @@ def require_space(folder: Path, needed_bytes: int, *, what: str, present_bytes: 
         needed_bytes: its whole size.
         what: what is written, the subject of "needs".
         present_bytes: what of it is already there, a download to be resumed.
+        int8_bytes: what making INT8 of it takes besides, and putting the model together.
 
     Raises:
-        DiskError: with the figures.
+        NoSpaceError: with the figures.
     """
-    missing_bytes = needed_bytes - present_bytes
+    missing_bytes = needed_bytes - present_bytes + int8_bytes
     if missing_bytes <= 0:
         return
     free = free_bytes(folder)
     if free - missing_bytes >= RESERVE_BYTES:
         return
     more = f" ({size_words(present_bytes)} of it are there)" if present_bytes else ""
-    raise DiskError(
-        f"{folder}: {what} needs {size_words(needed_bytes)}{more} and {size_words(RESERVE_BYTES)} stay free; "
-        f"got {size_words(free)} free",
+    int8 = f", INT8 and staging {size_words(int8_bytes)}" if int8_bytes else ""
+    raise NoSpaceError(
+        f"{folder}: {what} needs {size_words(needed_bytes)}{more}{int8} and {size_words(RESERVE_BYTES)} stay free; "
+        f"got {size_words(free)} free on {disk_of(folder)}",
         hint=f"{size_words(missing_bytes + RESERVE_BYTES - free)} more are needed. {_SPACE_HINT}",
     )
+
+
+def on_one_disk(first: Path, second: Path) -> bool:
+    """Tell whether two paths, which need not exist yet, are in one file system."""
+    return existing_folder(first).stat().st_dev == existing_folder(second).stat().st_dev
+
+
+def disk_of(path: Path) -> Path:
+    """Return where the file system is mounted that a path is or will be in."""
+    folder = existing_folder(path).resolve()
+    while not folder.is_mount() and folder != folder.parent:
+        folder = folder.parent
+    return folder
 
 
 def free_bytes(path: Path) -> int:
