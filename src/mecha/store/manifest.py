@@ -283,7 +283,7 @@ class Manifest(Frozen):
     created: str
     origin: OriginRecord
     licence: str = "unknown"
-    files: dict[FileName, FileRecord]
+    files: dict[str, FileRecord]
     int8: Int8Record
     tools: dict[str, str] = Field(default_factory=dict)
     device: dict[str, str] = Field(default_factory=dict)
