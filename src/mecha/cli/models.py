@@ -32,6 +32,9 @@ def pull(
         str | None, typer.Option("--revision", metavar="R", help="Branch, tag or commit in place of the catalog's.")
     ] = None,
     offline: Annotated[bool, typer.Option("--offline", help="Use what is on this device only.")] = False,
+    frozen: Annotated[
+        bool, typer.Option("--frozen", help="Bring only what mecha.lock names, and never write it (MECHA_FROZEN=1).")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
     no_quantize: Annotated[bool, typer.Option("--no-quantize", help="Bring FP32 only.")] = False,
     method: Method = None,
@@ -48,6 +51,7 @@ def pull(
         force=force,
         revision=revision,
         offline=offline,
+        frozen=frozen,
         quantize=not no_quantize,
         method=parse_method(method) if method else None,
         limit_bytes_per_s=parse_rate(limit_rate) if limit_rate else None,
@@ -242,4 +246,5 @@ def evaluate(
 import mecha.cli.adoption  # noqa: E402
 import mecha.cli.calibration  # noqa: E402
 import mecha.cli.report  # noqa: E402
-import mecha.cli.storage  # noqa: E402, F401
+import mecha.cli.storage  # noqa: E402
+import mecha.cli.updates  # noqa: E402, F401

@@ -1,6 +1,7 @@
 """ModelService: pull, list, show, verify, remove, quantize, bench, eval. What the command line and programs call."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,12 +12,13 @@ from mecha.progress import Progress, silent
 from mecha.project import Project, cache_dir, cache_quota_bytes
 from mecha.service.fetch import Fetcher
 from mecha.service.measurement import benched, evaluated, tuned
+from mecha.service.pinning import is_frozen, note_missing, project_lock, refuse_frozen, require_locked
 from mecha.service.provenance import entry_of
 from mecha.service.report import AdoptionReport, Evaluation, ModelRow, PullPlan, PullReport
 from mecha.service.request import PullOptions, wanted_file, wanted_int8
 from mecha.service.rows import model_details, model_row
 from mecha.store.blobs import BlobCache, packaged_models
-from mecha.store.lockfile import LockFile
+from mecha.store.kept import KeptModels
 from mecha.store.manifest import ChosenCalibration
 from mecha.store.models import BrokenModel, Fault, ModelStore, PublishedModel
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from mecha.service.collection import Collection
     from mecha.service.publication import Place
     from mecha.service.recalibration import RecalibrationReport
+    from mecha.service.updates import Updates
 
 
 class ModelService:
@@ -46,7 +49,7 @@ class ModelService:
             seeds=packaged_models() if seeds is None else seeds,
             quota_bytes=cache_quota_bytes(project.settings, environ),
         )
-        self._lock_file = LockFile(project.lock_file, guard=project.models_dir / ".mecha.lock.guard")
+        self._lock_file = project_lock(project)
 
     def pull(self, name: str, options: PullOptions | None = None, progress: Progress = silent) -> PullReport:
         """Bring a model and its INT8 build; see service/pull.py for the stages.
@@ -64,8 +67,10 @@ class ModelService:
         Raises:
             MechaError: as pull, up to where the file is resolved.
         """
-        options = options or PullOptions()
+        options = self._as_frozen(options or PullOptions())
         entry = load_catalog(self.project).get(name)
+        if options.frozen:
+            require_locked(entry, options, self.project, self.store.published(name))
         fetcher = self._fetcher(options, self._cache)
         wanted = wanted_file(entry, options, self.project.root)
         size, missing = fetcher.cost(wanted)
@@ -159,6 +164,7 @@ class ModelService:
         """
         from mecha.service.addition import add, new_entry
 
+        refuse_frozen(self._environ, "mecha models add")
         entry = new_entry(addition, folder, self.project.catalog_file.parent)
         place = self._place(entry.name)
         fetcher = self._fetcher(PullOptions(), place.cache)
@@ -240,13 +246,20 @@ class ModelService:
 
         return Collector(self.project, self._cache).collect(dry_run=dry_run)
 
+    def updates(self) -> "Updates":
+        """Return what tells of newer versions, brings them and goes back; see service/updates.py."""
+        from mecha.service.updates import Updates
+
+        return Updates(self.project, self._environ, self.store, self._place, self._source(offline=False))
+
     def remove(self, name: str) -> None:
-        """Remove a published model; the cache keeps its files for the next pull.
+        """Remove a published model and what it was before; the cache keeps its files for the next pull.
 
         Raises:
             NotFoundError: the model is not pulled.
         """
         self.store.remove(name)
+        KeptModels(self.store).forget(name)
 
     def bench(self, name: str, *, threads: int | None = None) -> dict[str, Any]:
         """Measure FP32 and INT8 of a published model, alternating in one run; the shape of `models bench --json`.
@@ -294,8 +307,17 @@ class ModelService:
     def _pull(self, entry: ModelCatalogEntry, options: PullOptions, progress: Progress) -> PullReport:
         from mecha.service.pull import Pull
 
+        options = self._as_frozen(options)
+        published = self.store.published(entry.name)
+        if options.frozen:
+            require_locked(entry, options, self.project, published)
+        elif published is not None:
+            note_missing(published, self._lock_file)
         place = self._place(entry.name)
         return Pull(place, entry, self._fetcher(options, place.cache), options, progress).run()
+
+    def _as_frozen(self, options: PullOptions) -> PullOptions:
+        return replace(options, frozen=options.frozen or is_frozen(self._environ))
 
     def _place(self, name: str) -> "Place":
         """Return where the model is worked on; what is published of it stands in where the cache was emptied."""

@@ -24,10 +24,11 @@ from mecha.service.fetch import Fetched, Fetcher, Wanted
 from mecha.service.healing import damaged_files, intact_int8
 from mecha.service.job import BuildJob
 from mecha.service.licence import LicenceFirst
-from mecha.service.publication import RECORD_FILE, Place, publish
+from mecha.service.publication import RECORD_FILE, Place
 from mecha.service.report import PullReport
 from mecha.service.request import PullOptions, wanted_file, wanted_int8
 from mecha.service.room import with_room
+from mecha.service.switching import is_settled, put, settle
 from mecha.service.tuning import TUNED_FILE, holding
 from mecha.service.turn import turn
 from mecha.store.atomic import replace_dir
@@ -77,6 +78,7 @@ class Pull:
         busy = at_work(self._place.project, self._place.cache)
         with busy, turn(lock, doing, self._progress, timeout_s=_MODEL_LOCK_TIMEOUT_S):
             self._damaged = damaged_files(self._place, self._entry.name)
+            settle(self._place, self._entry.name, self._options)
             return self.complete() or self._bring()
 
     def complete(self) -> PullReport | None:
@@ -86,7 +88,9 @@ class Pull:
 
     def _is_complete(self, published: PublishedModel) -> bool:
         """Tell whether what is published is what is wanted, by looking at sizes and records only."""
-        if self._options.force or published.suspect or not _has_its_files(published):
+        if not is_settled(self._place, published.name, self._options):
+            return False
+        if self._options.force or self._options.update or published.suspect or not _has_its_files(published):
             return False
         if self._options.int8_only and not published.quantized:
             return False
@@ -300,7 +304,9 @@ class Pull:
             kind="hub" if self._wanted.file is None else "file",
         )
         record = record.model_copy(update={"chosen": self._chosen})
-        report = self._report(publish(self._place, spec, locked.sha256, origin, record), changed=True)
+        pins = self._fetcher.used
+        published = put(self._place, self._options, spec, locked.sha256, origin, record, pins)
+        report = self._report(published, changed=True)
         return replace(report, notice=self._notice)
 
     def _complete(self, published: PublishedModel) -> PullReport:
