@@ -12,6 +12,8 @@ it says whom the work waits for, once; one that begins with LICENCE says under w
 
 WAITING = "waiting for "
 LICENCE = "licence of "
+ATTACHED = "attached download"
+"""The stage of a download that another process does, told by one that waits for it; in bytes, like "download"."""
 
 
 def licence_stage(name: str, licence: str) -> str:

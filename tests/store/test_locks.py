@@ -120,3 +120,66 @@ def test_a_killed_process_is_gone_even_before_it_was_waited_for(started: Callabl
             assert time.monotonic() < deadline
             time.sleep(0.001)
     assert started(process.pid) is None
+
+
+LYING = """
+import fcntl
+import sys
+from pathlib import Path
+fcntl.flock = lambda *_: None  # as a file system that lets everybody in
+from mecha.errors import BusyError
+from mecha.store.locks import exclusive
+folder, number, rounds = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+for _ in range(rounds):
+    with exclusive(folder / "a.lock", timeout_s=60):
+        inside = folder / "inside"
+        inside.touch(exist_ok=False)
+        inside.unlink()
+        total = int((folder / "total").read_text())
+        (folder / "total").write_text(str(total + 1))
+print("done", number)
+"""
+
+
+def test_one_at_a_time_also_where_the_file_system_locks_nobody_out(tmp_path: Path) -> None:
+    (tmp_path / "total").write_text("0")
+    command = [sys.executable, "-c", LYING, str(tmp_path)]
+    others = [
+        subprocess.Popen([*command, str(number), "15"], env=environment(), stderr=subprocess.PIPE, text=True)
+        for number in range(4)
+    ]
+    said = [process.communicate(timeout=120)[1] for process in others]
+    assert [process.returncode for process in others] == [0] * 4, said
+    assert (tmp_path / "total").read_text() == "60"
+
+
+def test_the_note_of_a_process_from_before_the_last_start_of_the_machine_keeps_nobody_out(lock: Path) -> None:
+    me = ProcessId.current()
+    lock.parent.mkdir(parents=True)
+    noted = lock.with_name(".m.lock.holder")
+    noted.write_text(f"{me.pid} {me.started} this-machine another-start\npull of m\n")
+    assert holder(lock) is None
+    with exclusive(lock, timeout_s=0):
+        assert holder(lock) == me
+    assert not noted.exists()
+    assert [path.name for path in lock.parent.iterdir()] == [lock.name]
+
+
+def test_two_threads_of_a_process_take_turns(lock: Path) -> None:
+    with exclusive(lock, timeout_s=0), pytest.raises(BusyError) as caught, exclusive(lock, timeout_s=0):
+        pass
+    assert str(caught.value) == f"{lock}: held by process {ProcessId.current().pid}, this one"
+
+
+def test_who_waits_is_called_again_and_again(lock: Path, other: "subprocess.Popen[str]") -> None:
+    calls: list[int] = []
+
+    def look() -> None:
+        calls.append(1)
+        if len(calls) == 3:
+            assert other.stdin is not None
+            other.stdin.write("\n")
+            other.stdin.flush()
+
+    with exclusive(lock, timeout_s=60, while_waiting=look):
+        assert len(calls) >= 3

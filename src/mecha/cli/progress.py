@@ -2,18 +2,23 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
 import typer
 
 from mecha.cli.context import bytes_text, echo_json
-from mecha.progress import WAITING, Progress, licence_of
+from mecha.progress import ATTACHED, WAITING, Progress, licence_of
 
 _PLAIN_EVERY_S = 5.0
 _JSON_EVERY_S = 0.1
 _WORDS = {
     "download": "downloading",
+    ATTACHED: "downloading, by another process",
+    "export": "writing the bundle",
+    "import": "reading the bundle",
     "gather": "gathering frames",
     "calibrate": "calibrating",
     "quantize": "making INT8",
@@ -26,6 +31,8 @@ _WORDS = {
     "evaluate FP32": "evaluating FP32",
     "evaluate INT8": "evaluating INT8",
 }
+# Stages that count bytes.
+_TRANSFERS = frozenset({"download", ATTACHED, "export", "import"})
 # Stages whose steps are alike, so that a rate says something.
 _RATED = frozenset({"detect", "evaluate FP32", "evaluate INT8"})
 
@@ -37,7 +44,7 @@ def shown_progress(*, as_json: bool = False) -> Iterator[Progress]:
     People read it on standard error; JSON lines are the output itself.
     """
     if as_json:
-        yield _paced(_json_line, _JSON_EVERY_S)
+        yield JsonLines()
     elif sys.stderr.isatty():
         with _bar() as callback:
             yield callback
@@ -45,14 +52,55 @@ def shown_progress(*, as_json: bool = False) -> Iterator[Progress]:
         yield PlainLines()
 
 
-def _json_line(stage: str, completed: int, total: int | None) -> None:
-    echo_json({"event": "progress", "stage": stage, "completed": completed, "total": total})
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """When a stage began, and what was there already."""
+
+    at_s: float
+    first: int
+
+    def rate(self, completed: int) -> float:
+        """Return how much a second came since."""
+        return (completed - self.first) / max(time.monotonic() - self.at_s, 1e-9)
+
+    def resumed(self, stage: str) -> int:
+        """Return the bytes that an earlier process had left of what is transferred now."""
+        return self.first if stage == "download" else 0
+
+
+def _left_s(rate: float, completed: int, total: int | None) -> float | None:
+    return (total - completed) / rate if total is not None and rate > 0 else None
+
+
+class JsonLines:
+    """One JSON object a line, ten a second at most; a transfer has its rate, the time left and where it went on."""
+
+    def __init__(self, write: Callable[[Mapping[str, Any]], None] = echo_json) -> None:
+        self._write = write
+        self._paced = _paced(self._line, _JSON_EVERY_S)
+        self._begun: dict[str, _Begun] = {}
+
+    def __call__(self, stage: str, completed: int, total: int | None) -> None:
+        """Take one report."""
+        self._begun.setdefault(stage, _Begun(time.monotonic(), completed))
+        self._paced(stage, completed, total)
+
+    def _line(self, stage: str, completed: int, total: int | None) -> None:
+        if (told := licence_of(stage)) is not None:
+            self._write({"event": "licence", "name": told[0], "licence": told[1]})
+            return
+        line: dict[str, Any] = {"event": "progress", "stage": stage, "completed": completed, "total": total}
+        begun = self._begun[stage]
+        rate = begun.rate(completed)
+        if stage in _TRANSFERS and rate > 0:
+            left = _left_s(rate, completed, total)
+            line |= {"bytes_per_s": round(rate), "eta_s": None if left is None else round(left, 1)}
+        if begun.resumed(stage):
+            line["resumed_from"] = begun.first
+        self._write(line)
 
 
 def _paced(write: Progress, every_s: float) -> Progress:
-    if (told := licence_of(stage)) is not None:
-        echo_json({"event": "licence", "name": told[0], "licence": told[1]})
-        return
     """Let through the first and last call of each stage, and one call each `every_s` seconds."""
     last: dict[str, float] = {}
 
@@ -71,11 +119,11 @@ class PlainLines:
     def __init__(self, write: Callable[[str], None] = lambda line: typer.echo(line, err=True)) -> None:
         self._write = write
         self._paced = _paced(self._line, _PLAIN_EVERY_S)
-        self._started: dict[str, tuple[float, int]] = {}
+        self._begun: dict[str, _Begun] = {}
 
     def __call__(self, stage: str, completed: int, total: int | None) -> None:
         """Take one report."""
-        self._started.setdefault(stage, (time.monotonic(), completed))
+        self._begun.setdefault(stage, _Begun(time.monotonic(), completed))
         self._paced(stage, completed, total)
 
     def _line(self, stage: str, completed: int, total: int | None) -> None:
@@ -83,12 +131,12 @@ class PlainLines:
         if total is None:
             self._write(stage if licence_of(stage) else f"{words} ...")
             return
-        begun, first = self._started[stage]
-        rate = (completed - first) / max(time.monotonic() - begun, 1e-9)
+        begun = self._begun[stage]
+        rate = begun.rate(completed)
         left = f", {(total - completed) / rate:.0f} s left" if rate > 0 and completed < total else ""
-        if stage == "download":
+        if stage in _TRANSFERS:
             speed = f", {bytes_text(int(rate))}/s" if rate > 0 else ""
-            resumed = f", resumed from {bytes_text(first)}" if first else ""
+            resumed = f", resumed from {bytes_text(begun.first)}" if begun.resumed(stage) else ""
             self._write(f"{words} {bytes_text(completed)} of {bytes_text(total)}{speed}{left}{resumed}")
         else:
             self._write(f"{words} {completed} of {total}{_per_second(stage, rate)}{left}")
@@ -112,7 +160,7 @@ def _bar() -> Iterator[Progress]:
         redirect_stdout=sys.stdout.isatty(),
     ) as bars:
         tasks: dict[str, TaskID] = {}
-        begun: dict[str, tuple[float, int]] = {}
+        begun: dict[str, _Begun] = {}
 
         def call(stage: str, completed: int, total: int | None) -> None:
             if stage.startswith(WAITING) or licence_of(stage):
@@ -120,7 +168,7 @@ def _bar() -> Iterator[Progress]:
                 return
             if stage not in tasks:
                 tasks[stage] = bars.add_task(_WORDS.get(stage, stage), total=total, done="")
-                begun[stage] = (time.monotonic(), completed)
+                begun[stage] = _Begun(time.monotonic(), completed)
             bars.update(
                 tasks[stage], completed=completed, total=total, done=_done(stage, completed, total, begun[stage])
             )
@@ -128,14 +176,14 @@ def _bar() -> Iterator[Progress]:
         yield call
 
 
-def _done(stage: str, completed: int, total: int | None, begun: tuple[float, int]) -> str:
+def _done(stage: str, completed: int, total: int | None, begun: _Begun) -> str:
     if total is None:
         return ""
-    started, first = begun
-    rate = (completed - first) / max(time.monotonic() - started, 1e-9)
-    if stage != "download":
+    rate = begun.rate(completed)
+    if stage not in _TRANSFERS:
         return f"{completed}/{total}{_per_second(stage, rate)}"
-    return f"{bytes_text(completed)}/{bytes_text(total)} {bytes_text(int(rate))}/s"
+    resumed = f", resumed from {bytes_text(begun.first)}" if begun.resumed(stage) else ""
+    return f"{bytes_text(completed)}/{bytes_text(total)} {bytes_text(int(rate))}/s{resumed}"
 
 
 def _per_second(stage: str, rate: float) -> str:

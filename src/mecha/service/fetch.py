@@ -11,6 +11,7 @@ from mecha.errors import IntegrityError, MechaError, NotFoundError
 from mecha.hub.source import RemoteFile, RepoType, Source
 from mecha.progress import Progress
 from mecha.project import HubSettings
+from mecha.service.attachment import Reached, reached
 from mecha.service.local import take
 from mecha.service.plain_http import require_digest
 from mecha.service.turn import turn
@@ -190,7 +191,11 @@ class Fetcher:
     ) -> Fetched:
         partial = self._cache.partial(_partial_key(remote))
         lock, doing = partial.with_suffix(".lock"), f"download of {wanted.filename}"
-        with turn(lock, doing, progress, timeout_s=_ONE_WRITER_TIMEOUT_S):
+
+        def others() -> Reached | None:
+            return reached(partial, remote.size_bytes)
+
+        with turn(lock, doing, progress, timeout_s=_ONE_WRITER_TIMEOUT_S, watch=others):
             present = self._cache.find(remote.sha256) if remote.sha256 else None
             digest, transferred = remote.sha256 or "", 0
             if present is None:

@@ -9,6 +9,7 @@ from mecha.errors import ConfigError, DiskError, MechaError, NotFoundError, Quan
 from mecha.progress import Progress
 from mecha.quantize.key import build_key
 from mecha.service.adoption import Adoption, is_adopted, still_holds
+from mecha.service.attachment import Reached, download_of
 from mecha.service.build import run_build
 from mecha.service.build_report import REPORT_FILES
 from mecha.service.calibration import (
@@ -76,7 +77,11 @@ class Pull:
         lock = self._place.store.lock_file(self._entry.name)
         doing = f"{'INT8 build' if self._options.int8_only else 'pull'} of {self._entry.name}"
         busy = at_work(self._place.project, self._place.cache)
-        with busy, turn(lock, doing, self._progress, timeout_s=_MODEL_LOCK_TIMEOUT_S):
+
+        def others() -> Reached | None:
+            return download_of(lock, self._place.cache.root)
+
+        with busy, turn(lock, doing, self._progress, timeout_s=_MODEL_LOCK_TIMEOUT_S, watch=others):
             self._damaged = damaged_files(self._place, self._entry.name)
             settle(self._place, self._entry.name, self._options)
             return self.complete() or self._bring()

@@ -1,21 +1,40 @@
-"""One writer at a time, across processes."""
+"""One writer at a time, across processes, also where the file system only pretends to lock.
+
+Two things are held: the kernel's lock on the lock file, and the note beside it, which is made as a new name (that fails
+where it exists) and says which process holds the lock. Where the kernel's lock works, it alone decides. Where it lets
+everybody in, as some network and FUSE file systems do, the note of a process that still runs keeps the others out. A
+process of another machine cannot be looked at: there the lock of the file system is what there is.
+"""
 
 import os
+import socket
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mecha.errors import BusyError
-from mecha.store.atomic import make_dir
+from mecha.store.atomic import make_dir, unfinished_path
 from mecha.store.faults import disk_error
 from mecha.store.process import ProcessId
 
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
 _POLL_S = 0.1
+# Claims of this process: a note that names it and is not among them was left by a thread that did not come to its end.
+_OWN: set[Path] = set()
 
 
 @contextmanager
 def exclusive(
-    path: Path, *, timeout_s: float, doing: str = "", on_wait: Callable[[], None] | None = None
+    path: Path,
+    *,
+    timeout_s: float,
+    doing: str = "",
+    on_wait: Callable[[], None] | None = None,
+    while_waiting: Callable[[], None] | None = None,
 ) -> Iterator[None]:
     """Hold a lock file. It stays when the lock is given back: removing it would let two processes in.
 
@@ -27,6 +46,7 @@ def exclusive(
         timeout_s: how long to wait, 0 for not at all.
         doing: what it is held for, in a few words for those who wait: "pull of yolov8n".
         on_wait: called once when another process holds the lock and we start to wait for it.
+        while_waiting: called some ten times a second while we wait.
 
     Raises:
         BusyError: another process still holds it; the message names its pid where known.
@@ -36,25 +56,42 @@ def exclusive(
 
     make_dir(path.parent)
     lock = filelock.FileLock(path)
+    deadline = time.monotonic() + timeout_s
+    waiting = False
     try:
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
-            if timeout_s <= 0:
-                raise
-            if on_wait is not None:
+        while not _taken(lock, path, doing):
+            if time.monotonic() >= deadline:
+                raise _busy(path, timeout_s)
+            if not waiting and on_wait is not None:
                 on_wait()
-            lock.acquire(timeout=timeout_s, poll_interval=_POLL_S)
-    except filelock.Timeout as error:
-        raise _busy(path, timeout_s) from error
+            waiting = True
+            if while_waiting is not None:
+                while_waiting()
+            time.sleep(_POLL_S)
     except OSError as error:
         raise disk_error(error, path, "lock") from error
     try:
-        _note_holder(path, doing)
         yield
     finally:
-        _holder_file(path).unlink(missing_ok=True)
+        _unclaim(path)
         lock.release()
+
+
+def _taken(lock: "BaseFileLock", path: Path, doing: str) -> bool:
+    """Take the lock and claim it; False where another one has it."""
+    import filelock
+
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        return False
+    claimed = False
+    try:
+        claimed = _claim(path, doing)
+    finally:
+        if not claimed:
+            lock.release()
+    return claimed
 
 
 def holder(path: Path) -> ProcessId | None:
@@ -71,21 +108,82 @@ def holder_words(path: Path) -> str:
 
 def _noted(path: Path) -> tuple[ProcessId | None, str]:
     """Return who noted that it holds a lock file, and what for; None and nothing where it is gone."""
+    return _read_note(_holder_file(path))
+
+
+def _read_note(file: Path) -> tuple[ProcessId | None, str]:
     try:
-        who, _, doing = _holder_file(path).read_text(encoding="utf-8").partition("\n")
-        pid, started = who.split()
+        who, _, doing = file.read_text(encoding="utf-8").partition("\n")
+        pid, started, *where = who.split()
         noted = ProcessId(int(pid), int(started))
     except (OSError, ValueError):
         return None, ""
-    return (noted, doing.strip()) if noted.alive() else (None, "")
+    # After the power was gone another process may have its pid and have started as long after the start of the machine.
+    here = not where or where == _here().split()
+    return (noted, doing.strip()) if here and noted.alive() else (None, "")
 
 
-def _note_holder(path: Path, doing: str) -> None:
-    me = ProcessId.current()
+def _claim(path: Path, doing: str) -> bool:
+    """Note that this process holds a lock; False where one that runs has noted the same."""
+    file, me = _holder_file(path), ProcessId.current()
+    note = f"{me.pid} {me.started} {_here()}".rstrip() + f"\n{doing}\n"
+    while not _created(file, note):
+        by = _read_note(file)[0]
+        if by is not None and (by != me or path.absolute() in _OWN):
+            return False
+        _drop_stale(file, me)
+    _OWN.add(path.absolute())
+    return True
+
+
+def _created(file: Path, note: str) -> bool:
+    """Make a file with its text in one step; False where there is one already."""
+    draft = unfinished_path(file, "tmp")
+    draft.write_text(note, encoding="utf-8")
     try:
-        _holder_file(path).write_text(f"{me.pid} {me.started}\n{doing}\n", encoding="utf-8")
-    except OSError as error:
-        raise disk_error(error, path, "note who holds the lock") from error
+        file.hardlink_to(draft)
+    except FileExistsError:
+        return False
+    except OSError:
+        # No hard links in this file system: the name is still made by one process only, its text a moment later.
+        try:
+            with file.open("x", encoding="utf-8") as created:
+                created.write(note)
+        except FileExistsError:
+            return False
+    finally:
+        draft.unlink(missing_ok=True)
+    return True
+
+
+def _drop_stale(file: Path, me: ProcessId) -> None:
+    """Remove the note of a process that is gone, and none that took its place in this moment."""
+    gone = unfinished_path(file, "tmp")
+    try:
+        file.rename(gone)
+    except FileNotFoundError:
+        return
+    by = _read_note(gone)[0]
+    if by not in (None, me):
+        with suppress(OSError):
+            file.hardlink_to(gone)
+    gone.unlink(missing_ok=True)
+
+
+def _unclaim(path: Path) -> None:
+    # Where the lock file was swept while we held it, another one is held already, by somebody else.
+    if _noted(path)[0] in (ProcessId.current(), None):
+        _holder_file(path).unlink(missing_ok=True)
+    _OWN.discard(path.absolute())
+
+
+def _here() -> str:
+    """Return this machine and its last start, as two words; nothing where the system does not tell."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+    return f"{socket.gethostname() or '-'} {boot}"
 
 
 def _holder_file(path: Path) -> Path:
