@@ -63,13 +63,16 @@ def test_the_block_that_takes_away_most_error_in_a_millisecond_goes_first() -> N
     assert dear.leave_float == ("b",)
 
 
-def test_no_more_is_spent_than_allowed_unless_int8_is_far_off() -> None:
+def test_no_more_is_spent_than_allowed_unless_int8_is_far_off_and_saves_little() -> None:
     costs = costs_of(dict.fromkeys("abcd", 2.0))  # 4 ms are saved
     near = Harm({"a": 0.02, "b": 0.02})
     assert search(near, costs, largest_cost=0.3)[0].leave_float == ("a",)
     assert search(near, costs, largest_cost=0.2)[0].leave_float == ()
     far = Harm({"a": 0.2, "b": 0.2})
-    assert search(far, costs, largest_cost=0.2)[0].leave_float == ("a", "b")
+    assert search(far, costs, largest_cost=0.2)[0].leave_float == ()
+    little = costs_of(dict.fromkeys("abcd", 1.4))  # 1.6 ms are saved of 5.6
+    assert search(near, little, largest_cost=0.2)[0].leave_float == ()
+    assert search(far, little, largest_cost=0.2)[0].leave_float == ("a", "b")
 
 
 def test_a_block_that_hardly_helps_stays_integer() -> None:

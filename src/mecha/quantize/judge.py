@@ -53,10 +53,6 @@ class Judge(Protocol):
         """Return the error below which a build is as near to FP32 as the accepted loss of accuracy asks."""
         ...
 
-    def signal(self, outputs: Outputs) -> float:
-        """Return how much FP32's outputs for a frame have to tell; 0 or more."""
-        ...
-
     def against(self, expected: Sequence[Outputs]) -> Comparison:
         """Return what compares outputs with FP32's."""
         ...
@@ -84,10 +80,6 @@ class TailJudge:
     def near_enough(self, max_accuracy_drop: float) -> float:
         """Return the same number: noise over signal is not a loss of accuracy, but grows with it."""
         return max_accuracy_drop
-
-    def signal(self, outputs: Outputs) -> float:
-        """Return the power of what differs from place to place."""
-        return sum(_spread(tensor) for tensor in outputs)
 
     def against(self, expected: Sequence[Outputs]) -> Comparison:
         """Return what compares outputs with FP32's."""
@@ -121,11 +113,6 @@ class ObjectJudge:
     def near_enough(self, max_accuracy_drop: float) -> float:
         """Return the error of builds that lost at most this share of their mAP."""
         return _OBJECT_ERROR * max_accuracy_drop
-
-    def signal(self, outputs: Outputs) -> float:
-        """Return the power of the strongest scores: frames without objects say nothing about them."""
-        scores, _ = self.decoder.raw(outputs)
-        return float(np.square(scores.reshape(-1)[_strongest(scores)]).sum())
 
     def against(self, expected: Sequence[Outputs]) -> Comparison:
         """Return what compares outputs with FP32's."""

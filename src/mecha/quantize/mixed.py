@@ -15,10 +15,13 @@ BUILDS_TRIED = 96
 # Another block must take away this share of the error that is left; less will do where INT8 is far off.
 LEAST_GAIN = 0.05
 LEAST_GAIN_FAR_OFF = 0.02
-# INT8 that is so many times farther from FP32 than it should be may cost what it must.
+# INT8 that is so many times farther from FP32 than it should be may cost what it must, where little is saved.
 FAR_OFF = 5.0
 # Where INT8 saves next to nothing, what stays float may still take this share of its time: it should at least be right.
 LEAST_ALLOWED = 0.05
+# INT8 that saves this share of its own time, and is 1.5 times as fast, is not given up for accuracy unasked: a build
+# that turns out wrong is made again at any cost.
+WORTH_HAVING = 0.5
 _LARGEST_BLOCK = 8
 _WINDOW = 8
 _LEAST_COST_SHARE = 1e-3
@@ -35,6 +38,11 @@ class Costs:
     def saved_ms(self) -> float:
         """By all Convs together."""
         return max(sum(self.fp32_ms.values()) - sum(self.int8_ms.values()), 0.0)
+
+    @property
+    def worth_having(self) -> bool:
+        """INT8 is so much faster that accuracy may not cost all of it."""
+        return self.saved_ms > WORTH_HAVING * sum(self.int8_ms.values())
 
     def allowed(self, share: float) -> float:
         """Return the milliseconds that may be spent, for a share of those saved."""
@@ -55,7 +63,8 @@ def leave_worst_float(
         recipe: what it leaves float already stays so, and counts among what is spent.
         blocks: sets of Convs that are left float together, the most promising first.
         target: error that is near enough.
-        largest_cost: share of the time that INT8 saves which may be spent, unless the error is FAR_OFF.
+        largest_cost: share of the time that INT8 saves which may be spent, unless the error is FAR_OFF and INT8 is not
+            worth_having.
 
     Returns:
         The recipe, and a point for each step; the first is the recipe as it came.
@@ -67,7 +76,7 @@ def leave_worst_float(
     allowed = costs.allowed(largest_cost)
     left = BUILDS_TRIED
     while error > target:
-        far_off = error > FAR_OFF * target
+        far_off = error > FAR_OFF * target and not costs.worth_having
         waiting = [block for block in waiting if block - chosen]
         affordable = [block for block in waiting if far_off or costs.of(chosen | block) <= allowed][:left]
         left -= len(affordable)

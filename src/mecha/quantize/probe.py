@@ -56,20 +56,6 @@ class Writer:
         return write_pairs(model, self.plan_of(recipe.leave_float), recipe.ranges, self.storage, recipe.parameters)
 
 
-def most_telling(
-    model: "ModelProto", judge: Judge, inputs: Sequence[NDArray[np.float32]], count: int, *, threads: int
-) -> list[int]:
-    """Return which inputs have most to tell the judge, by their position, in order.
-
-    Args:
-        model: FP32, of one input size.
-        count: of those returned.
-    """
-    session = Session(cut_at(model, judge.tensors).SerializeToString(), threads=threads, where="FP32 model")
-    signals = [judge.signal(session.run(tensor)) for tensor in inputs]
-    return sorted(sorted(range(len(inputs)), key=lambda at: -signals[at])[:count])
-
-
 class Probe:
     """FP32's outputs for a few frames, and how far a recipe's are from them.
 

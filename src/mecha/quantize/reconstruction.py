@@ -1,6 +1,7 @@
 """Weights of the integer Convs, rounded by reconstruction on what goes into them on calibration frames."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -47,6 +48,22 @@ def reconstructed(
         given = parameters_of(index, conv)
         found[name] = _parameters(given.weights, given.bias, gram, storage)
         on_conv(len(found))
+    return found
+
+
+def nearest_rounded(model: "ModelProto", convs: Sequence[str], storage: Storage) -> dict[str, ConvParameters]:
+    """Return weights, scales and bias of each Conv, each weight to be rounded to its nearest integer.
+
+    Args:
+        convs: names.
+    """
+    index = GraphIndex.of(model)
+    nodes = {node.name: node for node in model.graph.node}
+    found: dict[str, ConvParameters] = {}
+    for name in convs:
+        given = parameters_of(index, nodes[name])
+        scales = weight_scales(given.weights, bits=storage.weight_bits, scheme=storage.scheme)
+        found[name] = replace(given, scales=scales)
     return found
 
 

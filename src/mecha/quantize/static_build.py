@@ -22,11 +22,11 @@ from mecha.quantize.node_latency import conv_times
 from mecha.quantize.observe import frames_apart
 from mecha.quantize.options import StaticOptions, Target
 from mecha.quantize.plan import Plan, Planner
-from mecha.quantize.probe import Probe, Recipe, Writer, most_telling
+from mecha.quantize.probe import Probe, Recipe, Writer
 from mecha.quantize.qdq import Storage
 from mecha.quantize.range_choice import FIRST_METHOD, choose_method, choose_single, lost_share
 from mecha.quantize.ranges import RANGE_METHODS, SCHEMES, Range, Scheme
-from mecha.quantize.reconstruction import reconstructed
+from mecha.quantize.reconstruction import nearest_rounded, reconstructed
 from mecha.words import alternatives
 
 if TYPE_CHECKING:
@@ -37,9 +37,10 @@ _UNIT = Range(0.0, 1.0)
 # SiLU(-6) is -0.015, and what is below comes closer to zero still. Convs reach -100 there, and the integers spent on it
 # are missing above: cutting it off halved the error at yolov8n's head.
 _SILU_FLOOR = -6.0
-# Kept in memory as input tensors: a quarter of them judges, the others are learned from.
+# Kept in memory as input tensors: one in four judges, the others are learned from. Frames that show most are no better
+# judges: builds that they praised lost weak objects.
 _FRAMES_KEPT = 16
-_JUDGES_SHARE = 0.25
+_JUDGES_APART = 4
 _LATENCY_RUNS = 4
 _NEAR_ENOUGH = 0.25
 
@@ -112,9 +113,8 @@ class StaticBuild:
                 f"{where}: got no Conv between the first one and the decode tail; expected at least one to quantize"
             )
         kept = source.spread(_FRAMES_KEPT)
-        judges = most_telling(fixed, judge, kept, max(round(len(kept) * _JUDGES_SHARE), 1), threads=threads)
-        self._judged = [kept[at] for at in judges]
-        self._learned = [tensor for at, tensor in enumerate(kept) if at not in judges] or kept
+        self._judged = kept[::_JUDGES_APART]
+        self._learned = [tensor for at, tensor in enumerate(kept) if at % _JUDGES_APART] or kept
 
     def run(self) -> tuple[bytes, Built]:
         """Return the file and what is to be said of it.
@@ -135,20 +135,17 @@ class StaticBuild:
         def range_by(name: str, method: str) -> Range:
             return self._range(observed, name, method)
 
-        # Beyond that there is nothing to gain that the few frames could tell from chance.
-        near_enough = _NEAR_ENOUGH * self._target
-        if options.range == "auto" and probe.error(recipe) > near_enough:
-            recipe, gains = choose_method(probe, recipe, range_by, observed.tensors)
-            self._gains += gains
         worst = self._worst(observed, recipe)
         curve: tuple[CurvePoint, ...] = ()
         if options.mixed_precision:
             recipe, curve = self._mix(probe, recipe, worst)
         error = probe.error(recipe)
         if options.range == "auto" and error > FAR_OFF * self._target:
+            recipe, gains = choose_method(probe, recipe, range_by, observed.tensors)
             recipe, gain = choose_single(probe, recipe, range_by, worst)
-            self._gains.append(gain)
-        if options.bias_correction and error > near_enough:
+            self._gains += (*gains, gain)
+        # Beyond that there is nothing to gain that the few frames could tell from chance.
+        if options.bias_correction and error > _NEAR_ENOUGH * self._target:
             recipe = self._correct(probe, recipe)
         written = self._writer.write(self._model, recipe).SerializeToString()
         built = Built(
@@ -251,9 +248,12 @@ class StaticBuild:
             threads=self._threads,
             on_conv=lambda done: self._progress("round", done, len(convs)),
         )
-        rounded = replace(recipe, parameters=parameters)
-        self._gains.append(Gain("weight rounding", probe.error(recipe), probe.error(rounded), kept=True))
-        return rounded
+        nearest = nearest_rounded(self._fixed, tuple(parameters), self._writer.storage)
+        # With all activations float: beside theirs, the error of weights hardly shows.
+        alone = replace(recipe, leave_float=tuple(name for name in convs if name in self._base.integer_nodes))
+        before, after = (probe.error(replace(alone, parameters=given)) for given in (nearest, parameters))
+        kept = self._is_better("weight rounding", before, after)
+        return replace(recipe, parameters=parameters if kept else nearest)
 
     def _mix(self, probe: Probe, recipe: Recipe, worst: Sequence[str]) -> tuple[Recipe, tuple[CurvePoint, ...]]:
         integer_all = self._writer.write(probe.body, replace(recipe, leave_float=()))
@@ -273,7 +273,7 @@ class StaticBuild:
         blocks = blocks_around(self._planner.index, self._base, worst, convs)
         largest_cost = self._options.largest_cost
         found, curve = leave_worst_float(probe, recipe, blocks, costs, target=self._target, largest_cost=largest_cost)
-        if curve[-1].error <= FAR_OFF * self._target:
+        if curve[-1].error <= FAR_OFF * self._target or costs.worth_having:
             return found, curve
         kept = [name for name in convs if name in integer]
         return keep_best_integer(probe, recipe, kept, costs, target=self._target, largest_cost=largest_cost)
