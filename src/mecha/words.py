@@ -1,9 +1,12 @@
 """Small pieces of the sentences people read: the word they meant, lists with "or", values and sizes."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 _LONGEST_VALUE_SHOWN = 60
+# Control characters, ends of lines, turns of the writing direction, and halves of a pair, which no encoding can write.
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
@@ -28,7 +31,12 @@ def alternatives(words: Sequence[str]) -> str:
 
 def printable(text: str) -> str:
     """Return a text of somebody else without the signs that would move the cursor, or break the line, of a terminal."""
-    return "".join(sign if sign.isprintable() else " " for sign in text).strip()
+    return _CONTROLS.sub(" ", text).strip()
+
+
+def is_printable(text: str) -> bool:
+    """Tell whether a text is one line that a terminal shows as it is."""
+    return _CONTROLS.search(text) is None
 
 
 def counted(count: int, noun: str) -> str:

@@ -266,3 +266,24 @@ def test_no_name_that_passes_can_leave_its_folder(name: str) -> None:
 def test_methods_and_families_are_the_words_of_the_documentation() -> None:
     assert get_args(Method) == ("dynamic_int8", "static_int8", "auto")
     assert get_args(Family) == ("yolov8", "yolov5", "yolox", "end_to_end", "detr", "nanodet")
+
+
+@pytest.mark.parametrize("sign", ["\\u001b[31m", "\\u0000", "\\n", "\\u202e"], ids=["escape", "nul", "line", "turn"])
+@pytest.mark.parametrize("key", ["description", "license", "path", "labels"])
+def test_no_text_of_an_entry_moves_the_cursor_of_a_terminal(key: str, sign: str) -> None:
+    value = f'["a{sign}b"]' if key == "labels" else f'"a{sign}b"'
+    source = "" if key == "path" else 'path = "m.onnx"\n'
+    with pytest.raises(ConfigError, match="expected a text of one line, without control characters"):
+        parse_catalog(f'[[models]]\nname = "m"\n{source}{key} = {value}\n', where="c")
+
+
+@pytest.mark.parametrize("text", ["Käse \u3000 \U0001f468\u200d\U0001f469", "ロボット"])
+def test_any_language_may_be_written(text: str) -> None:
+    entry = parse_catalog(f'[[models]]\nname = "m"\npath = "m.onnx"\ndescription = "{text}"\n', where="c")[0]
+    assert entry.description == text
+
+
+@pytest.mark.parametrize("name", ["c:/m.onnx", "m.onnx:stream", "a\\u0000b", "a\\u001b[2Jb"])
+def test_no_file_of_a_repo_names_a_drive_or_a_stream_or_a_control(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"models\[0\]\.filename: got "):
+        parse_catalog(f'[[models]]\nname = "m"\nrepo = "a/b"\nfilename = "{name}"\n', where="c")

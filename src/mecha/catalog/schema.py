@@ -5,12 +5,13 @@ from collections.abc import Collection
 from pathlib import PurePosixPath
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from mecha.catalog.labels import COCO_LABELS
 from mecha.catalog.names import NAME_WORDS, is_model_name
 from mecha.validation import Expected, Frozen
+from mecha.words import is_printable
 
 PreprocessingPreset = Literal["yolo", "yolox", "detr", "nanodet", "imagenet", "raw"]
 Family = Literal["yolov8", "yolov5", "yolox", "end_to_end", "detr", "nanodet"]
@@ -49,7 +50,9 @@ def _repo_path(value: object) -> object:
     if not isinstance(value, str):
         return value
     path = PurePosixPath(value)
-    if not path.parts or path.is_absolute() or ".." in path.parts or "\\" in value or value != str(path):
+    elsewhere = not path.parts or path.is_absolute() or ".." in path.parts or value != str(path)
+    # A drive or a stream of Windows has a colon; no file system and no terminal takes control characters well.
+    if elsewhere or "\\" in value or ":" in value or not is_printable(value):
         raise _refused(_PATH_WORDS)
     return value
 
@@ -62,11 +65,17 @@ def source_fault(keys: Collection[str]) -> str | None:
     return "got revision with path; expected it with repo only" if named == ["path"] and "revision" in keys else None
 
 
+def _printable(value: str) -> str:
+    if not is_printable(value):
+        raise _refused("a text of one line, without control characters")
+    return value
+
+
 def _folded(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
 
 
-_Text = Annotated[str, Field(min_length=1)]
+_Text = Annotated[str, Field(min_length=1), AfterValidator(_printable)]
 _Name = Annotated[str, BeforeValidator(_name), Expected(NAME_WORDS)]
 _Repo = Annotated[str, BeforeValidator(_repo), Expected(_REPO_WORDS)]
 _RepoPath = Annotated[str, BeforeValidator(_repo_path)]
@@ -176,7 +185,7 @@ class ModelCatalogEntry(Frozen):
     """
 
     name: _Name
-    description: str = ""
+    description: Annotated[str, AfterValidator(_printable)] = ""
     task: _Task = "object-detection"
     repo: _Repo = ""
     filename: _Filename = ""

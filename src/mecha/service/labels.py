@@ -5,6 +5,7 @@ from pathlib import Path
 
 from mecha.catalog.schema import ModelCatalogEntry
 from mecha.errors import ConfigError, NotFoundError
+from mecha.words import printable
 
 _MAX_LABEL_FILE_BYTES = 1_000_000
 
@@ -25,6 +26,8 @@ def class_names(
     """
     names, where = _named(entry, fetch)
     if names is None:
+        # What a file says of itself is shown on terminals, and is a line of labels.txt.
+        metadata = None if metadata is None else tuple(map(printable, metadata))
         names = metadata if metadata is not None else tuple(f"class_{index}" for index in range(count or 0))
     elif count is not None and len(names) != count:
         raise ConfigError(
@@ -57,7 +60,7 @@ def names_in(path: Path, where: str) -> tuple[str, ...]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
         raise ConfigError(f"{where}: not UTF-8 text at byte {error.start}; expected one class name a line") from error
-    names = tuple(line.strip() for line in lines if line.strip())
+    names = tuple(filter(None, map(printable, lines)))
     if not names:
         raise ConfigError(f"{where}: holds no name; expected one class name a line")
     return names

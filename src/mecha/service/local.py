@@ -64,6 +64,8 @@ def copied(file: Path, target: Path) -> str:
     try:
         with file.open("rb") as source:
             place, doing = target, "write"
+            target.unlink(missing_ok=True)
+            target.touch(mode=0o600)
             with target.open("wb") as copy:
                 while chunk := source.read(_CHUNK_BYTES):
                     state.update(chunk)

@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field
 
+from mecha.store.filenames import FileName
 from mecha.store.pins import LockedFile
 from mecha.store.spec import Frozen
 
@@ -283,7 +284,7 @@ class Manifest(Frozen):
     created: str
     origin: OriginRecord
     licence: str = "unknown"
-    files: dict[str, FileRecord]
+    files: dict[FileName, FileRecord]
     int8: Int8Record
     tools: dict[str, str] = Field(default_factory=dict)
     device: dict[str, str] = Field(default_factory=dict)
