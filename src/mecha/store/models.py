@@ -25,7 +25,6 @@ from mecha.store.damage import Fault, is_marked, mark
 from mecha.store.digests import sha256_of
 from mecha.store.exchange import Exchange, exchange
 from mecha.store.faults import disk_error
-from mecha.store.format import NewerFormatError, note_format, require_known, require_known_schema
 from mecha.store.landing import require_ours, set_modes
 from mecha.store.manifest import Manifest, TuneRecord
 from mecha.store.spec import ModelSpec, serialised
@@ -94,15 +93,10 @@ class PublishedModel:
 
 @dataclass(frozen=True, slots=True)
 class BrokenModel:
-    """A folder with a manifest that cannot be used, and why.
-
-    Attributes:
-        newer: a newer mecha has written it; a pull would destroy it.
-    """
+    """A folder with a manifest that cannot be used, and why."""
 
     name: str
     reason: str
-    newer: bool = False
 
 
 class ModelStore:
@@ -120,12 +114,7 @@ class ModelStore:
         self._swap = swap
 
     def find(self, name: str) -> PublishedModel | BrokenModel | None:
-        """Return what is published under a name, None when nothing is.
-
-        Raises:
-            NewerFormatError: the whole folder is of a newer mecha.
-        """
-        require_known(self.models_dir, "the models")
+        """Return what is published under a name, None when nothing is."""
         found: PublishedModel | BrokenModel | None = None
         for look in range(_LOOKS):
             found = self._look(name, last=look == _LOOKS - 1)
@@ -144,13 +133,10 @@ class ModelStore:
         Raises:
             NotFoundError: it was not pulled.
             IntegrityError: it cannot be used.
-            NewerFormatError: a newer mecha has written it.
         """
         found = self.find(name)
         if found is None:
             raise self._not_pulled(name)
-        if isinstance(found, BrokenModel) and found.newer:
-            raise self._newer(found)
         if isinstance(found, BrokenModel):
             raise IntegrityError(
                 f'model "{name}" cannot be used: {found.reason}',
@@ -163,9 +149,7 @@ class ModelStore:
 
         Raises:
             DiskError: the models folder itself cannot be read.
-            NewerFormatError: it is of a newer mecha.
         """
-        require_known(self.models_dir, "the models")
         try:
             names = {_model_of(entry.name) for entry in self.models_dir.iterdir() if entry.is_dir()}
         except (FileNotFoundError, NotADirectoryError):
@@ -210,16 +194,10 @@ class ModelStore:
         Raises:
             DiskError: it cannot be made.
             NotFoundError: no model can have this name.
-            NewerFormatError: what is there is of a newer mecha.
         """
-        require_known(self.models_dir, "the models")
-        found = self._look(name, last=True)
-        if isinstance(found, BrokenModel) and found.newer:
-            raise self._newer(found)
         sweep(self.models_dir)
         folder = unfinished_path(self.models_dir / _checked(name), "staging")
         make_dir(folder)
-        note_format(self.models_dir)
         try:
             yield folder
         finally:
@@ -283,8 +261,6 @@ class ModelStore:
             raise self._not_pulled(name)
         try:
             manifest = _read_manifest(folder)
-        except NewerFormatError:
-            raise
         except ConfigError as error:
             raise IntegrityError(
                 f"{folder / MANIFEST_FILE}: {error}", hint=f"`mecha models pull {name}` makes it whole again."
@@ -312,19 +288,11 @@ class ModelStore:
             if folder is None or not (folder / MANIFEST_FILE).is_file():
                 return None
             return _open(folder, name, as_is=last)
-        except NewerFormatError as error:
-            return BrokenModel(name, str(error), newer=True)
         except (ConfigError, DiskError, NotFoundError) as error:
             return BrokenModel(name, str(error))
         except OSError as error:
             file = Path(error.filename or MODEL_FILE).name
             return BrokenModel(name, f"{file}: {(error.strerror or str(error)).lower()}")
-
-    def _newer(self, found: BrokenModel) -> NewerFormatError:
-        return NewerFormatError(
-            f'model "{found.name}" cannot be used: {found.reason}',
-            hint=f"Upgrade mecha; or remove the model with `mecha models remove {found.name}` and pull it again.",
-        )
 
     def _not_pulled(self, name: str) -> NotFoundError:
         return NotFoundError(
@@ -349,9 +317,7 @@ def _open(folder: Path, name: str, *, as_is: bool) -> PublishedModel:
 
 def _read_manifest(folder: Path) -> Manifest:
     text = read_text(folder / MANIFEST_FILE, where=MANIFEST_FILE)
-    document = parse_json(text, where=MANIFEST_FILE)
-    require_known_schema(document, MANIFEST_FILE)
-    return validated(Manifest, document, where=MANIFEST_FILE, line_of=json_line_of(text))
+    return validated(Manifest, parse_json(text, where=MANIFEST_FILE), where=MANIFEST_FILE, line_of=json_line_of(text))
 
 
 def _read_spec(folder: Path, manifest: Manifest, *, as_is: bool) -> ModelSpec:
