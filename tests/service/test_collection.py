@@ -231,3 +231,23 @@ def test_a_pull_that_does_not_fit_says_what_gc_would_free(bench: Bench, hub: Run
         " more are needed. Free some space, or use another disk: models are in the project, downloads in "
         "MECHA_CACHE_DIR. `mecha models gc` would free 500.0 kB.\n"
     )
+
+
+def test_what_a_newer_mecha_has_written_is_refused_before_a_byte_is_fetched(fp32: Bench) -> None:
+    manifest = fp32.root / "models/arena/manifest.json"
+    document = json.loads(manifest.read_text())
+    manifest.unlink()
+    manifest.write_text(json.dumps({**document, "schema": 7}))
+    done = fp32.command("models", "pull", "arena", "--no-quantize")
+    assert (done.returncode, done.stderr) == (
+        3,
+        'error: model "arena" cannot be used: manifest.json: of a newer mecha: got schema 7; expected 1 at most\n'
+        "  next: Upgrade mecha; or remove the model with `mecha models remove arena` and pull it again.\n",
+    )
+    assert json.loads(manifest.read_text())["schema"] == 7
+    (fp32.home / "cache/.format").write_text("7\n")
+    done = fp32.command("models", "gc")
+    assert (done.returncode, done.stderr.splitlines()[0]) == (
+        3, f"error: {fp32.home}/cache: the cache is of a newer mecha: got format 7; expected 1 at most",
+    )  # fmt: skip
+    assert fp32.command("models", "list").returncode == 0, "a list needs no cache"

@@ -306,7 +306,7 @@ def test_a_model_that_cannot_be_read_is_broken_and_a_folder_that_cannot_be_liste
     secret.mkdir(mode=0o000)
     first, second = run(SECRET_MODEL, str(locked_folder)).splitlines()
     secret.chmod(0o755)
-    assert first == "BrokenModel(name='secret', reason='manifest.json: permission denied')"
+    assert first == "BrokenModel(name='secret', reason='manifest.json: permission denied', newer=False)"
     assert second == f"{secret}: cannot list the models: permission denied"
 
 

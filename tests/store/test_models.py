@@ -153,7 +153,7 @@ def damage(store: ModelStore, name: str, file: str, change: object) -> BrokenMod
         (MANIFEST_FILE, b"", "manifest.json: the file is empty; expected JSON"),
         (MANIFEST_FILE, b"{", "manifest.json:1:2: not JSON: expecting property name enclosed in double quotes"),
         (MANIFEST_FILE, b"\xff", "manifest.json: byte 0 is not UTF-8 text"),
-        (MANIFEST_FILE, {"schema": 2}, "manifest.json:1: schema: got 2; expected 1"),
+        (MANIFEST_FILE, {"schema": 0}, "manifest.json:1: schema: got 0; expected 1"),
         (MANIFEST_FILE, {"name": "other"}, 'manifest.json: name: got "other"; expected "m"'),
         (MANIFEST_FILE, {"files": {}}, "model.onnx: got 1.0 kB; expected a size in the manifest"),
         (SPEC_FILE, None, "config.json: no such file"),

@@ -21,6 +21,7 @@ from mecha.service.uses import unreadable_pins, uses_of
 from mecha.store.blobs import BlobCache
 from mecha.store.cached import FOLDERS, Cached, contents
 from mecha.store.eviction import evict, eviction_order, over_quota
+from mecha.store.format import require_known
 from mecha.store.known_projects import known_projects, note_project
 from mecha.store.leases import Leases
 from mecha.store.leftovers import PARTIAL_KEPT_S, Leftover, orphan_locks, partials, sweep_leftover, unfinished
@@ -93,7 +94,9 @@ class Collector:
 
         Raises:
             DiskError: something cannot be removed.
+            ConfigError: the cache is of a newer mecha.
         """
+        require_known(self._cache.root)
         found = (*self._leftovers(dry_run=dry_run), *self._cached(dry_run=dry_run))
         items = tuple(sorted(found, key=lambda item: not item.goes))
         if not dry_run:
@@ -117,6 +120,7 @@ class Collector:
         if quota is None:
             return freed
         try:
+            require_known(self._cache.root)
             if self._cache_bytes() <= quota:
                 return freed
             for leftover in partials(self._cache.root):

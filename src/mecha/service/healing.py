@@ -24,7 +24,12 @@ _CACHED = "comes from the cache"
 
 
 def damaged_files(place: Place, name: str) -> frozenset[str]:
-    """Return which files of a model are damaged. Reads them, and only where somebody found one before."""
+    """Return which files of a model are damaged. Reads them, and only where somebody found one before.
+
+    Raises:
+        ConfigError: the model is of a newer mecha.
+    """
+    place.store.refuse_newer(name)
     published = place.store.published(name)
     if published is None or not published.suspect:
         return frozenset()

@@ -35,6 +35,7 @@ from mecha.store.cached import Kind, item_of
 from mecha.store.digests import folder_records, sha256_of
 from mecha.store.faults import disk_error
 from mecha.store.filenames import FileName
+from mecha.store.format import note_format, require_known
 from mecha.store.leases import Lease, Leases
 from mecha.store.manifest import FileRecord
 from mecha.store.spec import Frozen, serialised
@@ -70,6 +71,12 @@ class BlobCache:
         self._uses = UseRecord(root)
         self._lease: Lease | None = None
 
+    @property
+    def _known_root(self) -> Path:
+        """The folder, refused with NewerFormatError when a newer mecha has written it."""
+        require_known(self.root)
+        return self.root
+
     @contextmanager
     def keeping(self) -> Iterator[None]:
         """Keep what is found, brought and linked meanwhile from being evicted by anybody; one within another is one."""
@@ -95,7 +102,7 @@ class BlobCache:
         """Return where a download with this digest is or will be."""
         if _SHA256.fullmatch(sha256) is None:
             raise ValueError(f"got {sha256!r}; expected 64 lower-case hex digits")
-        return self.root / "blobs" / sha256
+        return self._known_root / "blobs" / sha256
 
     def find(self, sha256: str) -> Path | None:
         """Return the file with this digest, None when neither cache nor seeds have it.
@@ -115,8 +122,9 @@ class BlobCache:
 
     def partial(self, key: str) -> Path:
         """Return where a download on its way is kept, its folder made; the file may not exist."""
-        path = self.root / "partial" / _checked(key)
+        path = self._known_root / "partial" / _checked(key)
         make_dir(path.parent)
+        note_format(self.root)
         return path
 
     def adopt(self, partial: Path, sha256: str) -> Path:
@@ -152,7 +160,7 @@ class BlobCache:
 
     def build_dir(self, key: str) -> Path:
         """Return where the build with this key is or will be."""
-        return self.root / "builds" / _checked(key)
+        return self._known_root / "builds" / _checked(key)
 
     def find_build(self, key: str) -> Path | None:
         """Return the folder of a whole build, None when there is none. Reads all its files."""
@@ -183,6 +191,7 @@ class BlobCache:
         folder = unfinished_path(self.build_dir(key), "staging")
         sweep(folder.parent)
         make_dir(folder)
+        note_format(self.root)
         try:
             yield folder
         finally:

@@ -25,6 +25,7 @@ from mecha.store.damage import Fault, is_marked, mark
 from mecha.store.digests import sha256_of
 from mecha.store.exchange import Exchange, exchange
 from mecha.store.faults import disk_error
+from mecha.store.format import NewerFormatError, require_known_schema
 from mecha.store.landing import require_ours, set_modes
 from mecha.store.manifest import Manifest, TuneRecord
 from mecha.store.spec import ModelSpec, serialised
@@ -93,10 +94,15 @@ class PublishedModel:
 
 @dataclass(frozen=True, slots=True)
 class BrokenModel:
-    """A folder with a manifest that cannot be used, and why."""
+    """A folder with a manifest that cannot be used, and why.
+
+    Attributes:
+        newer: a newer mecha has written it; a pull would destroy it.
+    """
 
     name: str
     reason: str
+    newer: bool = False
 
 
 class ModelStore:
@@ -133,16 +139,26 @@ class ModelStore:
         Raises:
             NotFoundError: it was not pulled.
             IntegrityError: it cannot be used.
+            NewerFormatError: a newer mecha has written it.
         """
         found = self.find(name)
         if found is None:
             raise self._not_pulled(name)
         if isinstance(found, BrokenModel):
+            _refuse_newer(found)
             raise IntegrityError(
                 f'model "{name}" cannot be used: {found.reason}',
                 hint=f"`mecha models pull {name}` makes it whole again.",
             )
         return found
+
+    def refuse_newer(self, name: str) -> None:
+        """Refuse to put something in the place of what a newer mecha has published.
+
+        Raises:
+            NewerFormatError: it has published a model of this name.
+        """
+        _refuse_newer(self._look(name, last=True))
 
     def all(self) -> tuple[PublishedModel | BrokenModel, ...]:
         """Return every model, by name. One that is broken never hides the others.
@@ -194,7 +210,9 @@ class ModelStore:
         Raises:
             DiskError: it cannot be made.
             NotFoundError: no model can have this name.
+            NewerFormatError: what is there is of a newer mecha.
         """
+        self.refuse_newer(_checked(name))
         sweep(self.models_dir)
         folder = unfinished_path(self.models_dir / _checked(name), "staging")
         make_dir(folder)
@@ -261,6 +279,8 @@ class ModelStore:
             raise self._not_pulled(name)
         try:
             manifest = _read_manifest(folder)
+        except NewerFormatError:
+            raise
         except ConfigError as error:
             raise IntegrityError(
                 f"{folder / MANIFEST_FILE}: {error}", hint=f"`mecha models pull {name}` makes it whole again."
@@ -288,6 +308,8 @@ class ModelStore:
             if folder is None or not (folder / MANIFEST_FILE).is_file():
                 return None
             return _open(folder, name, as_is=last)
+        except NewerFormatError as error:
+            return BrokenModel(name, str(error), newer=True)
         except (ConfigError, DiskError, NotFoundError) as error:
             return BrokenModel(name, str(error))
         except OSError as error:
@@ -298,6 +320,14 @@ class ModelStore:
         return NotFoundError(
             f'model "{name}" is not pulled: {self.models_dir / name} has no {MANIFEST_FILE}',
             hint=f"`mecha models pull {name}` pulls it.",
+        )
+
+
+def _refuse_newer(found: PublishedModel | BrokenModel | None) -> None:
+    if isinstance(found, BrokenModel) and found.newer:
+        raise NewerFormatError(
+            f'model "{found.name}" cannot be used: {found.reason}',
+            hint=f"Upgrade mecha; or remove the model with `mecha models remove {found.name}` and pull it again.",
         )
 
 
@@ -317,7 +347,9 @@ def _open(folder: Path, name: str, *, as_is: bool) -> PublishedModel:
 
 def _read_manifest(folder: Path) -> Manifest:
     text = read_text(folder / MANIFEST_FILE, where=MANIFEST_FILE)
-    return validated(Manifest, parse_json(text, where=MANIFEST_FILE), where=MANIFEST_FILE, line_of=json_line_of(text))
+    document = parse_json(text, where=MANIFEST_FILE)
+    require_known_schema(document, MANIFEST_FILE)
+    return validated(Manifest, document, where=MANIFEST_FILE, line_of=json_line_of(text))
 
 
 def _read_spec(folder: Path, manifest: Manifest, *, as_is: bool) -> ModelSpec:
