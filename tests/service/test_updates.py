@@ -1,20 +1,29 @@
 """Models that change upstream: seen, brought, refused, gone back from; real processes, and a Hub whose files change."""
 
 import json
+import shutil
 import signal
 import time
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import onnx
 import pytest
 import tomli
 from tests.service.conftest import CATALOG, PLAIN, Bench, make_bench
+from tests.store.example import publish
 
+from mecha.errors import QuantizationError
 from mecha.hub.mirror import RunningMirror, running_mirror
-from mecha.store.blobs import packaged_models
+from mecha.project import Project, Settings
+from mecha.service.publication import Place
+from mecha.service.request import PullOptions
+from mecha.service.switching import put
+from mecha.store.blobs import BlobCache, packaged_models
+from mecha.store.manifest import GateRecord, Int8Record
+from mecha.store.models import ModelStore
 
 PHOTOS = """
 [models.quantize.calibration]
@@ -314,17 +323,15 @@ def test_what_is_no_model_upstream_leaves_the_one_before(bench: Bench, upstream:
 
 
 def test_an_update_whose_int8_cannot_be_made_leaves_fp32_int8_and_lock_as_they_were(
-    tmp_path: Path, upstream: Upstream, mirror: RunningMirror
+    pulled: Bench, upstream: Upstream, mirror: RunningMirror
 ) -> None:
-    bench = make_bench(tmp_path / "project", tmp_path / "home", mirror.endpoint)
-    bench.write_catalog(entry(quantize=True))
-    first = published_by_a_pull(bench)
-    before = everything(bench)
+    bench = Bench(pulled.root, pulled.home, {"HF_ENDPOINT": mirror.endpoint})
+    first, before = published(bench), everything(bench)
     upstream.publish("2", spoilt=True)
     done = bench.command("models", "update", "--json")
     report = json.loads(done.stdout.splitlines()[-1])["models"][0]
     assert (done.returncode, report["state"]) == (8, "kept")
-    assert report["reason"].startswith("arena: INT8 of the new version ")
+    assert report["reason"].startswith("arena: INT8 of the new version could not be made: ")
     assert report["hint"] == "`mecha models pull arena --force` takes the new one all the same, as FP32."
     assert everything(bench) == before
     assert told(bench, "pull", "arena", "--offline")["changed"] is False
@@ -338,6 +345,57 @@ def test_an_update_whose_int8_cannot_be_made_leaves_fp32_int8_and_lock_as_they_w
     assert (bench.root / "models/arena/model-int8.onnx").read_bytes() == before["models/arena/model-int8.onnx"] != int8
     assert told(bench, "pull", "arena", "--offline")["changed"] is False, "INT8 is that of this FP32"
 
+    # What is nowhere any more is built again.
+    ran(bench, "rollback", "arena", HF_HUB_OFFLINE="1")
+    (bench.root / "models/.arena.rollback/model-int8.onnx").unlink()
+    shutil.rmtree(bench.home / "cache/builds")
+    back = told(bench, "rollback", "arena", HF_HUB_OFFLINE="1")
+    assert (back["after"]["sha256"], back["method"]) == (first, "static_int8")
+    ran(bench, "verify", "arena")
+
+
+@pytest.mark.parametrize(
+    ("state", "gate", "words"),
+    [
+        ("rejected", GateRecord(verdict="wrong", reason="it finds nothing"), "is wrong: it finds nothing"),
+        ("rejected", GateRecord(verdict="unloadable", reason="no such operator"), "is unloadable: no such operator"),
+        ("failed", None, "could not be made: no time left"),
+    ],
+    ids=["wrong", "unloadable", "failed"],
+)
+def test_int8_that_is_not_right_never_takes_the_place_of_one_that_is(
+    tmp_path: Path, state: Literal["rejected", "failed"], gate: GateRecord | None, words: str
+) -> None:
+    project = Project(root=tmp_path, user_level=False, environment=None, settings=Settings())
+    store = ModelStore(project.models_dir)
+    old = publish(store, "m", "1", int8=True)
+    record = Int8Record(state=state, gate=gate, message="no time left")
+    with pytest.raises(QuantizationError) as caught:
+        put(
+            Place(project, store, BlobCache(tmp_path / "cache")),
+            PullOptions(update=True),
+            old.spec,
+            "0" * 64,
+            old.manifest.origin,
+            record,
+            (),
+        )
+    assert str(caught.value) == f"m: INT8 of the new version {words}"
+    assert store.published("m") == old
+    assert sorted(path.name for path in store.models_dir.iterdir()) == ["m"]
+
+
+def test_two_updates_at_once_keep_the_version_from_before_both(bench: Bench, upstream: Upstream) -> None:
+    first = published_by_a_pull(bench)
+    second = upstream.publish("2")
+    running = [bench.start("models", "update", "arena") for _ in range(2)]
+    for process in running:
+        said, _ = process.communicate(timeout=120)
+        assert process.returncode == 0, said
+    assert published(bench) == second
+    ran(bench, "rollback", "arena")
+    assert (published(bench), locked(bench)["arena-n.onnx"]["sha256"]) == (first, first)
+
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL")
 def test_killed_at_any_moment_of_an_update_the_old_or_the_new_version_counts(bench: Bench, upstream: Upstream) -> None:
@@ -346,10 +404,10 @@ def test_killed_at_any_moment_of_an_update_the_old_or_the_new_version_counts(ben
     known.add(upstream.publish("0"))
     ran(bench, "update", "arena")
     lasts_s = time.monotonic() - began
-    for number in range(6):
+    for number in range(4):
         known.add(upstream.publish(f"{number + 2}"))
         running = bench.start("models", "update", "arena")
-        time.sleep(lasts_s * (0.5 + number / 10))
+        time.sleep(lasts_s * (0.4 + number / 7))
         running.send_signal(signal.SIGKILL)
         running.communicate()
         assert [row["state"] for row in told(bench, "list")["models"] if row["name"] == "arena"] == ["ready"]

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from mecha.catalog.catalog import load_catalog
 from mecha.errors import NotFoundError, QuantizationError
 from mecha.progress import Progress
+from mecha.service.collection import at_work
 from mecha.service.fetch import Fetcher, Wanted
 from mecha.service.pinning import deferred_lock, pins_of, project_lock, version_of
 from mecha.service.provenance import entry_of
@@ -58,6 +59,7 @@ class Rollback:
         store, kept = self.place.store, KeptModels(self.place.store)
         with ExitStack() as held:
             lock, doing = store.lock_file(self.name), f"rollback of {self.name}"
+            held.enter_context(at_work(self.place.project, self.place.cache))
             held.enter_context(turn(lock, doing, self.progress, timeout_s=_LOCK_TIMEOUT_S))
             kept.settle(self.name, project_lock(self.place.project))
             found = store.find(self.name) or store.require(self.name)

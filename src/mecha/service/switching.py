@@ -6,7 +6,7 @@ from mecha.service.publication import Place, publish
 from mecha.service.request import PullOptions
 from mecha.store.kept import KeptModels
 from mecha.store.manifest import Int8Record, Manifest, OriginRecord
-from mecha.store.models import PublishedModel
+from mecha.store.models import MODEL_FILE, PublishedModel
 from mecha.store.pins import LockedFile
 from mecha.store.spec import ModelSpec
 
@@ -33,6 +33,10 @@ def put(
     old, kept = place.store.published(spec.name), KeptModels(place.store)
     _require_as_good(old, record)
     lock_file = project_lock(place.project)
+    if old is not None and _is_same(old, spec, fp32_sha256, record, pins):
+        # Another process was first: what it kept to go back to must not become what is published now.
+        lock_file.put_all(pins)
+        return old
     before = tuple(entry for entry in lock_file.entries() if entry.identity in {pin.identity for pin in pins})
 
     def prepare(manifest: Manifest) -> None:
@@ -52,6 +56,19 @@ def settle(place: Place, name: str, options: PullOptions) -> None:
 def is_settled(place: Place, name: str, options: PullOptions) -> bool:
     """Tell whether no update was cut off, as far as this pull may change something about it."""
     return options.frozen or not KeptModels(place.store).unsettled(name)
+
+
+def _is_same(
+    old: PublishedModel, spec: ModelSpec, fp32_sha256: str, record: Int8Record, pins: tuple[LockedFile, ...]
+) -> bool:
+    """Tell whether a version is the one that is published."""
+    manifest = old.manifest
+    known = {pin.identity: pin.sha256 for pin in manifest.pins}
+    return (
+        (manifest.files[MODEL_FILE].sha256, manifest.int8.key) == (fp32_sha256, record.key)
+        and (manifest.int8.state, old.spec.classes) == (record.state, spec.classes)
+        and all(known.get(pin.identity, pin.sha256) == pin.sha256 for pin in pins)
+    )
 
 
 def _require_as_good(old: PublishedModel | None, record: Int8Record) -> None:
