@@ -1,6 +1,7 @@
 """One SIGKILL at a random moment of a command, and what list, verify and pull find afterwards."""
 
 import json
+import os
 import random
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 from tests.reliability.commands import Outcome
@@ -26,7 +28,8 @@ class Scenario:
     """A command that is killed.
 
     Attributes:
-        before: what the robot has: "nothing", "FP32" or "INT8" of the old version.
+        before: what the robot has: "nothing", "FP32" of the old version, "updated" from it to the new one, or "garbage"
+            in its cache besides FP32.
         command: what runs.
         serves: the version that the Hub has while it runs.
         moments: (files that appear, seconds): the kill comes within so many seconds after one of them is there.
@@ -46,6 +49,7 @@ class Scenario:
 
 
 PULL = ("models", "pull", NAME)
+UPDATE = ("models", "update", NAME)
 _VERIFY, _LIST = ("models", "verify", NAME), ("models", "list", "--json")
 AFTERWARDS = (_LIST, _VERIFY, PULL, _VERIFY, _LIST)
 SCENARIOS = (
@@ -74,6 +78,16 @@ SCENARIOS = (
         may_be_gone=True,
         weight=2,
     ),
+    Scenario(
+        "update",
+        "FP32",
+        UPDATE,
+        (("home/cache/blobs/*", 0.3), (STAGING, 0.02), (f"{STAGING}/manifest.json", 0.005), ("", 0.9)),
+        serves="new",
+        weight=4,
+    ),
+    Scenario("rollback", "updated", ("models", "rollback", NAME), (("", 0.6), (STAGING, 0.01)), weight=2),
+    Scenario("gc", "garbage", ("models", "gc"), (("", 0.4), ("home/cache/blobs/.*.removed", 0.02)), weight=2),
     Scenario(
         "quantize",
         "FP32",
@@ -131,8 +145,14 @@ class Killer:
                 self._folder / f"{scenario.before} {scenario.int8}", self._served.endpoint("old"), int8=scenario.int8
             )
             if scenario.before != "nothing":
-                done = bench.command(*PULL, *(["--no-quantize"] if scenario.before == "FP32" else []))
+                done = bench.command(*PULL, "--no-quantize")
                 assert done.returncode == 0, done.stderr
+            if scenario.before == "updated":
+                bench.environ["HF_ENDPOINT"] = self._served.endpoint("new")
+                done = bench.command(*UPDATE)
+                assert done.returncode == 0, done.stderr
+            if scenario.before == "garbage":
+                litter(bench)
             self._prepared[key] = bench
         return self._prepared[key]
 
@@ -179,6 +199,15 @@ def faults(
     for outcome in outcomes:
         if "Traceback" in outcome.said:
             yield outcome.said
+
+
+def litter(bench: Bench) -> None:
+    """Put downloads into the cache that nothing uses, and that are old."""
+    for number in range(40):
+        content = bytes([number]) * 50_000
+        blob = bench.home / "cache" / "blobs" / sha256(content).hexdigest()
+        blob.write_bytes(content)
+        os.utime(blob, (1e9, 1e9))
 
 
 @contextmanager

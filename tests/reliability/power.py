@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tests.reliability.commands import Outcome
 from tests.reliability.disk import KINDS, Content, Recording, after_power_cut
-from tests.reliability.moments import AFTERWARDS, PULL, faults
+from tests.reliability.moments import AFTERWARDS, PULL, UPDATE, faults
 from tests.reliability.robot import NAME, Hubs, hubs, published_digest, robot
 from tests.reliability.trace import recorded
 from tests.service.conftest import Bench
@@ -32,7 +32,7 @@ class Story:
     """A command that is recorded.
 
     Attributes:
-        first: commands that ran before and are on the disk whole.
+        first: what ran before and is on the disk whole: the version that the Hub had, and the command.
         command: what is recorded.
         serves: the version that the Hub has while it runs.
         after: the version that is there once it has ended, None for no model.
@@ -41,7 +41,7 @@ class Story:
     """
 
     name: str
-    first: tuple[tuple[str, ...], ...]
+    first: tuple[tuple[str, tuple[str, ...]], ...]
     command: tuple[str, ...]
     serves: str
     after: str | None
@@ -49,11 +49,14 @@ class Story:
     quick: bool = True
 
 
+_PULLED = ("old", PULL)
 STORIES = (
     Story("first pull", (), PULL, "old", "old", is_there=False),
-    Story("pull of another version", (PULL,), (*PULL, "--force"), "new", "new"),
-    Story("remove", (PULL,), ("models", "remove", NAME, "-y"), "old", None),
-    Story("INT8 build", (PULL,), ("models", "quantize", NAME), "old", "old", quick=False),
+    Story("pull of another version", (_PULLED,), (*PULL, "--force"), "new", "new"),
+    Story("update", (_PULLED,), UPDATE, "new", "new"),
+    Story("rollback", (_PULLED, ("new", UPDATE)), ("models", "rollback", NAME), "new", "old", quick=False),
+    Story("remove", (_PULLED,), ("models", "remove", NAME, "-y"), "old", None),
+    Story("INT8 build", (_PULLED,), ("models", "quantize", NAME), "old", "old", quick=False),
 )
 
 
@@ -109,7 +112,8 @@ def told(story: Story, served: Hubs, folder: Path, *, states: int, chance: rando
         states: at most so many of them, chosen by chance, and all those after the last step.
     """
     bench = robot(folder / "recorded", served.endpoint("old"))
-    for command in story.first:
+    for serves, command in story.first:
+        bench.environ["HF_ENDPOINT"] = served.endpoint(serves)
         done = bench.command(*command)
         assert done.returncode == 0, done.stderr
     # onnxruntime keeps a file of its own there.
