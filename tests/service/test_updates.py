@@ -558,6 +558,65 @@ def test_what_would_change_the_lock_is_refused_in_a_frozen_fleet(bench: Bench) -
     ran(bench, "outdated", MECHA_FROZEN="1")
 
 
+def test_a_label_file_that_changed_is_another_version_and_programs_are_told(bench: Bench, upstream: Upstream) -> None:
+    upstream.put("mecha/arena-n/labels.txt", LABELS.encode())
+    bench.write_catalog(entry(labels="labels.txt"))
+    published_by_a_pull(bench)
+    upstream.put("mecha/arena-n/labels.txt", LABELS.replace("cone", "pylon").encode())
+    (model,) = told(bench, "outdated", code=1)["models"]
+    assert [file["filename"] for file in model["files"] if file["changed"]] == ["labels.txt"]
+    (report,) = told(bench, "update")["models"]
+    assert report["notes"] == ["its classes are others now: 4, before 4; gone: cone"]
+    ran(bench, "rollback", "arena", HF_HUB_OFFLINE="1")
+    assert (bench.root / "models/arena/labels.txt").read_text() == LABELS
+    assert locked(bench)["labels.txt"]["sha256"] == sha256(LABELS.encode()).hexdigest()
+
+
+def test_a_file_of_this_device_is_outdated_when_somebody_trained_again(bench: Bench, upstream: Upstream) -> None:
+    file = bench.root / "mine.onnx"
+    shutil.copy(upstream.repo / "arena-n.onnx", file)
+    bench.write_catalog(
+        entry().replace('repo = "mecha/arena-n"', "").replace('filename = "arena-n.onnx"', 'path = "mine.onnx"')
+    )
+    first = published_by_a_pull(bench)
+    second = upstream.publish("2")
+    shutil.copy(upstream.repo / "arena-n.onnx", file)
+    told(bench, "outdated", code=1, HF_HUB_OFFLINE="1")
+    assert told(bench, "update", HF_HUB_OFFLINE="1")["models"][0]["state"] == "updated"
+    assert published(bench) == second
+    file.unlink()
+    (model,) = told(bench, "outdated", HF_HUB_OFFLINE="1")["models"]
+    assert (model["state"], model["files"][0]["note"]) == ("current", f"{file}: no such file any more")
+    ran(bench, "rollback", "arena", HF_HUB_OFFLINE="1")
+    assert (published(bench), locked(bench)["mine.onnx"]["sha256"]) == (first, first)
+
+
+def test_a_model_that_an_earlier_version_published_can_be_updated_and_gone_back_from(
+    bench: Bench, upstream: Upstream
+) -> None:
+    first = published_by_a_pull(bench)
+    file = bench.root / "models/arena/manifest.json"
+    manifest = json.loads(file.read_text())
+    assert [pin["sha256"] for pin in manifest.pop("pins")] == [first]
+    file.write_text(json.dumps(manifest))
+    (bench.root / "mecha.lock").unlink()
+    assert told(bench, "outdated")["models"][0]["state"] == "current"
+
+    second = upstream.publish("2")
+    ran(bench, "update")
+    bench.write_catalog(entry().replace('license = "Apache-2.0"', f'sha256 = "{second}"'))
+    back = told(bench, "rollback", "arena", HF_HUB_OFFLINE="1")
+    assert back["notice"] == "the catalog asks for mecha/arena-n/arena-n.onnx at main, which the next pull brings again"
+    assert (published(bench), locked(bench)["arena-n.onnx"]["sha256"]) == (first, first)
+
+    # What the catalog pins by its digest is the newest there is.
+    ran(bench, "update")
+    upstream.publish("3")
+    (model,) = told(bench, "outdated")["models"]
+    note = f"main has another file now; the catalog pins sha256 {second}"
+    assert (published(bench), model["state"], model["files"][0]["note"]) == (second, "current", note)
+
+
 def test_removing_a_model_removes_what_it_was_before(bench: Bench, upstream: Upstream) -> None:
     published_by_a_pull(bench)
     upstream.publish("2")
