@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from mecha.cli.context import echo_json, model_service
-from mecha.cli.models import AsJson, Method, Name, app, show_pull
+from mecha.cli.models import AsJson, Method, Name, Offline, app, show_pull
 from mecha.errors import QuantizationError
 
 
@@ -37,6 +37,7 @@ def add(
     description: Annotated[str, typer.Option("--description", metavar="TEXT", help="One line about it.")] = "",
     method: Method = None,
     no_quantize: Annotated[bool, typer.Option("--no-quantize", help="Make no INT8 of it.")] = False,
+    offline: Offline = False,
     as_json: AsJson = False,
 ) -> None:
     """Add a model of your own to the project's catalog, and pull it."""
@@ -56,7 +57,7 @@ def add(
         quantize=not no_quantize,
         method=method,
     )
-    service = model_service()
+    service = model_service(offline=offline)
     with shown_progress(as_json=as_json) as progress:
         report = service.add(addition, folder=Path.cwd(), progress=progress)
     if not as_json:
@@ -68,13 +69,14 @@ def add(
 def adopt(
     name: Name,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="An INT8 ONNX file made of this model.")],
+    offline: Offline = False,
     as_json: AsJson = False,
 ) -> None:
     """Measure an INT8 file made elsewhere against FP32, and publish it if it is right."""
     from mecha.cli.progress import shown_progress
 
     with shown_progress(as_json=as_json) as progress:
-        report = model_service().adopt(name, file, progress)
+        report = model_service(offline=offline).adopt(name, file, progress)
     if as_json:
         keys = ("name", "path", "file", "verdict", "speedup", "agreement", "message")
         fields = asdict(report)

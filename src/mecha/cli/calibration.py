@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from mecha.cli.context import current_project, model_service
-from mecha.cli.models import AsJson, Method, Name, app, show_rebuilt
+from mecha.cli.models import AsJson, Method, Name, Offline, app, show_rebuilt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,6 +39,7 @@ def quantize(
     samples: Annotated[
         int | None, typer.Option("--samples", metavar="N", help="Frames to take of it, 32 by default.")
     ] = None,
+    offline: Offline = False,
     as_json: AsJson = False,
 ) -> None:
     """Make INT8 again from the FP32 that is here, measure it, and publish it if it is right."""
@@ -46,7 +47,7 @@ def quantize(
     from mecha.service.request import parse_method
 
     with shown_progress(as_json=as_json) as progress:
-        report = model_service().quantize(
+        report = model_service(offline=offline).quantize(
             name,
             method=parse_method(method) if method else None,
             calibration=_named(calibration),
@@ -69,6 +70,7 @@ def calibrate(
         ),
     ],
     frames: Annotated[int, typer.Option("--frames", metavar="N", help="Frames to gather.")] = 64,
+    offline: Offline = False,
     as_json: AsJson = False,
 ) -> None:
     """Gather frames of what the device sees, make INT8 from them, and publish it if it is right.
@@ -77,7 +79,7 @@ def calibrate(
     """
     from mecha.cli.progress import shown_progress
 
-    service = model_service()
+    service = model_service(offline=offline)
     # Before a camera is opened: half a minute of frames for a model that is not there would be for nothing.
     service.store.require(name)
     with shown_progress(as_json=as_json) as progress, _opened(source) as frames_of:

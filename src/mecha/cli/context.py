@@ -33,11 +33,12 @@ def required_project(environment: str | None = None) -> "Project":
     return require_project(Path.cwd(), os.environ, environment)
 
 
-def model_service() -> "ModelService":
-    """Return the service of the current project."""
+def model_service(*, offline: bool = False) -> "ModelService":
+    """Return the service of the current project; `offline` keeps all that it does off the network."""
     from mecha.service.models import ModelService
 
-    return ModelService(current_project(), os.environ)
+    environ = {**os.environ, "HF_HUB_OFFLINE": "1"} if offline else os.environ
+    return ModelService(current_project(), environ)
 
 
 def echo_json(value: Mapping[str, Any]) -> None:

@@ -19,6 +19,7 @@ app = typer.Typer(
 _HEADINGS = ("NAME", "STATE", "FP32", "INT8", "METHOD", "VERDICT", "LICENCE", "SOURCE")
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the model, as `mecha models list` shows it.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON for programs.")]
+Offline = Annotated[bool, typer.Option("--offline", help="Use what is on this device only.")]
 Method = Annotated[
     str | None, typer.Option("--method", help="How INT8 is made: dynamic_int8, static_int8 or auto.", metavar="M")
 ]
@@ -31,7 +32,7 @@ def pull(
     revision: Annotated[
         str | None, typer.Option("--revision", metavar="R", help="Branch, tag or commit in place of the catalog's.")
     ] = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Use what is on this device only.")] = False,
+    offline: Offline = False,
     frozen: Annotated[
         bool, typer.Option("--frozen", help="Bring only what mecha.lock names, and never write it (MECHA_FROZEN=1).")
     ] = False,
@@ -244,6 +245,7 @@ def evaluate(
 
 # Their commands register themselves; they take options and words from above, so they come last.
 import mecha.cli.adoption  # noqa: E402
+import mecha.cli.bundle  # noqa: E402
 import mecha.cli.calibration  # noqa: E402
 import mecha.cli.report  # noqa: E402
 import mecha.cli.storage  # noqa: E402

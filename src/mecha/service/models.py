@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     from mecha.hub.source import Source
     from mecha.quantize.gathering import Live
     from mecha.service.addition import Addition
+    from mecha.service.bundling import Bundles
     from mecha.service.collection import Collection
     from mecha.service.publication import Place
+    from mecha.service.pull import Pull
     from mecha.service.recalibration import RecalibrationReport
     from mecha.service.updates import Updates
 
@@ -236,6 +238,12 @@ class ModelService:
         faults, published = self.store.verify(name), self.store.published(name)
         return remedies(self._place(name), published, faults) if faults and published is not None else faults
 
+    def updates(self) -> "Updates":
+        """Return what tells of newer versions, brings them and goes back; see service/updates.py."""
+        from mecha.service.updates import Updates
+
+        return Updates(self.project, self._environ, self.store, self._place, self._source(offline=False))
+
     def collect(self, *, dry_run: bool = False) -> "Collection":
         """Remove what nothing uses from the user cache, and what was left behind there and in the models folder.
 
@@ -245,12 +253,6 @@ class ModelService:
         from mecha.service.collection import Collector
 
         return Collector(self.project, self._cache).collect(dry_run=dry_run)
-
-    def updates(self) -> "Updates":
-        """Return what tells of newer versions, brings them and goes back; see service/updates.py."""
-        from mecha.service.updates import Updates
-
-        return Updates(self.project, self._environ, self.store, self._place, self._source(offline=False))
 
     def remove(self, name: str) -> None:
         """Remove a published model and what it was before; the cache keeps its files for the next pull.
@@ -304,17 +306,27 @@ class ModelService:
         """
         return tuned(self.store, name, progress)
 
-    def _pull(self, entry: ModelCatalogEntry, options: PullOptions, progress: Progress) -> PullReport:
-        from mecha.service.pull import Pull
+    def bundles(self, progress: Progress = silent) -> "Bundles":
+        """Return what writes models into bundles and takes them out; see service/bundling.py."""
+        from mecha.service.bundling import Bundles
 
+        lock_file = project_lock(self.project, frozen=is_frozen(self._environ))
+        return Bundles(self.project, self.store, self._cache, lock_file, self._pulling, self._pull, progress)
+
+    def _pull(self, entry: ModelCatalogEntry, options: PullOptions, progress: Progress) -> PullReport:
         options = self._as_frozen(options)
         published = self.store.published(entry.name)
         if options.frozen:
             require_locked(entry, options, self.project, published)
         elif published is not None:
             note_missing(published, self._lock_file)
+        return self._pulling(entry, options, progress).run()
+
+    def _pulling(self, entry: ModelCatalogEntry, options: PullOptions, progress: Progress) -> "Pull":
+        from mecha.service.pull import Pull
+
         place = self._place(entry.name)
-        return Pull(place, entry, self._fetcher(options, place.cache), options, progress).run()
+        return Pull(place, entry, self._fetcher(options, place.cache), options, progress)
 
     def _as_frozen(self, options: PullOptions) -> PullOptions:
         return replace(options, frozen=options.frozen or is_frozen(self._environ))
@@ -325,9 +337,7 @@ class ModelService:
 
         published = self.store.published(name)
         seeds = (published.fp32_path,) if published is not None else ()
-        cache = BlobCache(
-            self._cache.root, seeds=(*self._cache.seeds, *seeds), quota_bytes=self._cache.quota_bytes
-        )
+        cache = BlobCache(self._cache.root, seeds=(*self._cache.seeds, *seeds), quota_bytes=self._cache.quota_bytes)
         return Place(self.project, self.store, cache)
 
     def _fetcher(self, options: PullOptions, cache: BlobCache) -> Fetcher:

@@ -71,9 +71,8 @@ class Pull:
             MechaError: FP32 could not be brought; what was published before is untouched. A failure of INT8 is not
                 raised: FP32 is published and the report carries the fault.
         """
-        published = self._place.store.published(self._entry.name)
-        if published is not None and self._is_complete(published):
-            return self._complete(published)
+        if (done := self.complete()) is not None:
+            return done
         lock = self._place.store.lock_file(self._entry.name)
         doing = f"{'INT8 build' if self._options.int8_only else 'pull'} of {self._entry.name}"
         busy = at_work(self._place.project, self._place.cache)
@@ -142,13 +141,13 @@ class Pull:
         found = inspected(self._entry, fetched.path, fetched.locked, self._fetch_beside)
         spec = found.spec.model_copy(update={"licence": self._licence})
         published = self._place.store.published(spec.name)
+        self._chosen = self._chosen_for(published)
         if published is not None and self._damaged:
             wanted = not self._options.force and not self._options.int8_only and self._is_wanted_int8(published)
             record = intact_int8(self._place, published, self._damaged, fetched.locked.sha256) if wanted else None
             if record is not None:
                 return self._publish(fetched, spec, record)
             published = published if INT8_FILE not in self._damaged and MODEL_FILE not in self._damaged else None
-        self._chosen = self._chosen_for(published)
         given = self._given(found, published, fetched, spec)
         if given is not None:
             return given
@@ -204,7 +203,7 @@ class Pull:
         if found.quantized:
             return self._publish(fetched, spec, _INT8_ALREADY)
         if published is None or not self._keeps_adopted(published):
-            return None
+            return self._imported(fetched, spec)
         adoption = Adoption(self._place, self._entry, self._fetcher, self._progress)
         try:
             record = adoption.standing(published, fetched.path, fetched.locked.sha256, spec)
@@ -218,6 +217,17 @@ class Pull:
         except MechaError as error:
             return replace(self._report(published, changed=False), int8_fault=str(error), hint=error.hint)
         return self._publish(fetched, spec, record)
+
+    def _imported(self, fetched: Fetched, spec: ModelSpec) -> PullReport | None:
+        """Publish the INT8 of a bundle where it is what would be built here: its key is of this device; None if not."""
+        given = self._options.imported
+        if given is None or given.manifest.files[MODEL_FILE].sha256 != fetched.locked.sha256:
+            return None
+        if not (self._quantize or is_adopted(given)) or not self._is_wanted_int8(given):
+            return None
+        self._place.cache.adopt_build(given.path, given.manifest.int8.key)
+        self._chosen = given.manifest.int8.chosen
+        return self._publish(fetched, spec, given.manifest.int8)
 
     def _fetch(self) -> Fetched:
         from mecha.service.inspection import onnx_check

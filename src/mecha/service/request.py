@@ -8,6 +8,7 @@ from mecha.catalog.schema import Method, ModelCatalogEntry, QuantizeConfig
 from mecha.errors import UsageError
 from mecha.service.fetch import Wanted
 from mecha.store.manifest import ChosenCalibration
+from mecha.store.models import PublishedModel
 
 METHODS = get_args(Method)
 # INT8 is about 0.27 of FP32; the rest is room for the candidates that are not chosen.
@@ -28,6 +29,8 @@ class PullOptions:
         staged: where the frames of a chosen calibration lie until the build is right and they take their place.
         frozen: bring nothing that mecha.lock does not name, and never write it.
         update: another version is brought in the place of the one that is published, when it has passed its gate.
+        imported: a model of a bundle, its path the folder of its INT8 build; that is published in the place of a build
+            where it is what would be built here.
     """
 
     force: bool = False
@@ -41,6 +44,7 @@ class PullOptions:
     staged: Path | None = None
     frozen: bool = False
     update: bool = False
+    imported: PublishedModel | None = None
 
 
 def wanted_int8(entry: ModelCatalogEntry, options: PullOptions) -> QuantizeConfig | None:

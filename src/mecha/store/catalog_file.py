@@ -4,7 +4,7 @@ from pathlib import Path
 
 from mecha.catalog.edit import with_entry, without_entry
 from mecha.catalog.schema import ModelCatalogEntry
-from mecha.store.atomic import make_dir, write_file
+from mecha.store.atomic import discard, make_dir, write_file
 from mecha.validation import read_text
 
 
@@ -28,6 +28,18 @@ def remove_entry(file: Path, name: str) -> None:
         NotFoundError: there is no such file, or no entry of this name in it.
     """
     _write(file, without_entry(read_text(file, where=str(file)), name, where=str(file)))
+
+
+def put_back(file: Path, before: str | None) -> None:
+    """Write a catalog file as it was, byte for byte; None where there was none.
+
+    Raises:
+        DiskError: it cannot be written.
+    """
+    if before is None:
+        discard(file)
+    else:
+        _write(file, before)
 
 
 def _write(file: Path, text: str) -> None:
