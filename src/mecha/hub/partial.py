@@ -10,12 +10,13 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from io import FileIO
 from pathlib import Path
 
 from mecha.hub.addresses import server
+from mecha.hub.behind import EarlySync, RunningDigest
 from mecha.hub.source import RemoteFile
 from mecha.store.atomic import disk_error, write_file
 
@@ -68,7 +69,8 @@ class PartialFile:
         self.validator: str | None = None
         self._server = ""
         self._file = file
-        self._digest = hashlib.sha256()
+        self._digest = RunningDigest()
+        self._early = EarlySync(file.fileno())
 
     @property
     def sha256(self) -> str:
@@ -94,6 +96,7 @@ class PartialFile:
             raise disk_error(error, self.path, "write") from error
         self._digest.update(chunk)
         self.size += len(chunk)
+        self._early.wrote(len(chunk))
 
     def start_over(self, validator: str | None) -> None:
         """Drop all bytes; those that follow come from a server that names them by `validator`."""
@@ -105,6 +108,7 @@ class PartialFile:
     def sync(self) -> None:
         """Make sure that the bytes are on the disk and not only in its cache."""
         try:
+            self._early.wait()
             os.fsync(self._file.fileno())
         except OSError as error:
             raise disk_error(error, self.path, "write") from error
@@ -153,7 +157,15 @@ class PartialFile:
         self.mixed = False
         self.validator = None
         self._server = ""
-        self._digest = hashlib.sha256()
+        self._digest.hexdigest()
+        self._digest = RunningDigest()
+
+    def close(self) -> None:
+        """End what is done beside the transfer; the bytes stay."""
+        self._digest.hexdigest()
+        # Its answer is for `sync`; whoever closes without it believes nothing.
+        with suppress(OSError):
+            self._early.wait()
 
     def _is_worth_hashing(self, found: Sidecar | None, size: int) -> bool:
         expected = self.remote.size_bytes
@@ -181,8 +193,11 @@ def opened_partial(path: Path, remote: RemoteFile) -> Iterator[PartialFile]:
         raise disk_error(error, path, "open") from error
     with FileIO(descriptor, "r+") as file:
         partial = PartialFile(path, remote, file)
-        partial.resume()
-        yield partial
+        try:
+            partial.resume()
+            yield partial
+        finally:
+            partial.close()
 
 
 def sidecar_path(path: Path) -> Path:
