@@ -37,6 +37,7 @@ class HubSettings(Frozen):
         stall_timeout_s: how long a download may be silent; a slow one that keeps sending is not given up.
         tries: how many in a row may bring nothing before a download gives up.
         longest_wait_s: between two tries, where the doubling ends.
+        connections: how many at most for one file; more than one only where that measures faster.
     """
 
     endpoint: _Endpoint | None = None
@@ -46,6 +47,7 @@ class HubSettings(Frozen):
     stall_timeout_s: _Seconds = 30
     tries: Annotated[int, Expected("a number of tries, 1 to 100"), Field(ge=1, le=100)] = 6
     longest_wait_s: _Seconds = 30
+    connections: Annotated[int, Expected("a number of connections, 1 to 8"), Field(ge=1, le=8)] = 4
 
     @property
     def addresses(self) -> tuple[str, ...]:

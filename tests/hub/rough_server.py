@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -29,6 +29,7 @@ class Reply:
         cut_after: bytes of the body after which the connection is closed.
         stall: instead of closing it, nothing more is sent.
         silent: nothing is sent at all.
+        gate: held while a piece waits, so that all connections share one rate.
         drip: pieces of so many bytes are sent, with so many seconds between them.
     """
 
@@ -39,6 +40,7 @@ class Reply:
     stall: bool = False
     silent: bool = False
     drip: tuple[int, float] | None = None
+    gate: "threading.Lock | None" = None
     content_length: bool = True
 
 
@@ -94,7 +96,8 @@ class _Handler(BaseHTTPRequestHandler):
         piece, pause_s = reply.drip or (max(len(body), 1), 0.0)
         for start in range(0, len(body), piece):
             self.wfile.write(body[start : start + piece])
-            self.server.closing.wait(pause_s)
+            with reply.gate or nullcontext():
+                self.server.closing.wait(pause_s)
         if reply.stall:
             self.server.closing.wait(30)
 

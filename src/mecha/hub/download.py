@@ -13,11 +13,12 @@ import httpx2
 
 from mecha.errors import IntegrityError, MechaError, NetworkError
 from mecha.hub.answers import TryAgain, name_of
+from mecha.hub.lanes import widened
 from mecha.hub.line_faults import line_settings
-from mecha.hub.pace import Clock, RateLimit, Retries, retry_after_s
+from mecha.hub.pace import Clock, RateLimit, RateWatch, Retries, Widening, retry_after_s
 from mecha.hub.partial import PartialFile, discard, opened_partial
 from mecha.hub.source import RemoteFile
-from mecha.hub.transfer import Timeouts, Transfer
+from mecha.hub.transfer import Timeouts, TooSlow, Transfer
 from mecha.progress import Progress
 
 
@@ -47,6 +48,7 @@ def download(
     timeouts: Timeouts | None = None,
     retries: Retries | None = None,
     clock: Clock | None = None,
+    widening: Widening | None = None,
 ) -> Downloaded:
     """Fetch a file into `partial`, and leave it there, whole and verified, for the caller to take.
 
@@ -62,6 +64,7 @@ def download(
         timeouts: when a silent line is given up.
         retries: how often and how patiently to try again.
         clock: time and chance.
+        widening: when more connections than one are tried; never with `limit_bytes_per_s`.
 
     Returns:
         What was fetched. A file that was whole already costs no connection.
@@ -78,7 +81,10 @@ def download(
     try:
         with opened_partial(partial, remote) as file, _client(timeouts) as client:
             transfer = Transfer(remote, file, client, progress, RateLimit(limit_bytes_per_s, clock), check_start)
-            _complete(transfer, retries, clock)
+            wide = widening or Widening()
+            if wide.connections > 1 and not limit_bytes_per_s:
+                transfer.watch = RateWatch(wide, clock)
+            _complete(transfer, retries, clock, wide)
             result = Downloaded(file.sha256, file.size, transfer.transferred_bytes, file.resumed_bytes)
     except MechaError:
         _remove_if_empty(partial)
@@ -87,17 +93,18 @@ def download(
     return result
 
 
-def _complete(transfer: Transfer, retries: Retries, clock: Clock) -> None:
+def _complete(transfer: Transfer, retries: Retries, clock: Clock, widening: Widening) -> None:
     """Fetch until the digest is right."""
     file, remote = transfer.file, transfer.remote
     transfer.progress("download", file.size, remote.size_bytes)
     if not _is_as_long_as_said(file):
-        _fetch(transfer, retries, clock)
+        _fetch(transfer, retries, clock, widening)
+    transfer.watch = None
     if file.mixed and file.fault() is not None:
         # After a loss of power the end of the partial file can be garbage, and a server can change a file between two
         # requests: then all of it is asked for once more, in one piece.
         file.start_over(None)
-        _fetch(transfer, retries, clock)
+        _fetch(transfer, retries, clock, widening)
     fault = file.fault()
     if fault is not None:
         file.start_over(None)
@@ -108,9 +115,16 @@ def _complete(transfer: Transfer, retries: Retries, clock: Clock) -> None:
     file.sync()
 
 
-def _fetch(transfer: Transfer, retries: Retries, clock: Clock) -> None:
+def _fetch(transfer: Transfer, retries: Retries, clock: Clock, widening: Widening) -> None:
     failures, furthest, whole = 0, transfer.file.size, False
     while (refusal := transfer.attempt(whole=whole)) is not None:
+        if isinstance(refusal, TooSlow):
+            rate, transfer.watch = transfer.watch.rate if transfer.watch else 0.0, None
+            widened(transfer, rate, widening, clock)
+            if _is_as_long_as_said(transfer.file):
+                return
+            failures, furthest, whole = 0, transfer.file.size, False
+            continue
         transfer.file.sync()
         whole = refusal.whole
         failures = 0 if transfer.file.size > furthest else failures + 1

@@ -18,7 +18,7 @@ from mecha.hub.gateway_store import Entry, GatewayStore, Stored, entry_of
 from mecha.hub.huggingface import HuggingFaceSource, checked_endpoint
 from mecha.hub.line_faults import line_fault, line_settings
 from mecha.hub.login import find_login
-from mecha.hub.mirrors import retries_of, timeouts_of
+from mecha.hub.mirrors import retries_of, timeouts_of, widening_of
 from mecha.hub.pace import Retries
 from mecha.hub.source import RemoteFile, RepoType
 from mecha.project import HubSettings
@@ -199,6 +199,7 @@ class Gateway:
             progress=flight.progress,
             timeouts=timeouts_of(self._settings),
             retries=retries_of(self._settings),
+            widening=widening_of(self._settings),
         )
         whole = self._store.adopt(flight.partial, done.sha256)
         self._store.put(replace(entry, content=done.sha256), entry.commit)

@@ -14,7 +14,7 @@ from mecha.errors import IntegrityError, MechaError, NetworkError, NotFoundError
 from mecha.hub.addresses import origin
 from mecha.hub.huggingface import DEFAULT_ENDPOINT, HuggingFaceSource
 from mecha.hub.login import TOKEN_VARIABLES, find_login
-from mecha.hub.pace import Retries
+from mecha.hub.pace import Retries, Widening
 from mecha.hub.source import RemoteFile, RepoType, Source
 from mecha.hub.transfer import Timeouts
 from mecha.project import HubSettings
@@ -112,6 +112,11 @@ def timeouts_of(settings: HubSettings) -> Timeouts:
 def retries_of(settings: HubSettings) -> Retries:
     """Return how patiently a download is tried again."""
     return Retries(attempts=settings.tries, longest_wait_s=settings.longest_wait_s)
+
+
+def widening_of(settings: HubSettings) -> Widening:
+    """Return when a download takes more than one connection."""
+    return Widening(connections=settings.connections)
 
 
 def _questions(settings: HubSettings, attempts: int) -> Retries:

@@ -50,6 +50,58 @@ class Retries:
         return longest * (1.0 - 0.5 * chance)
 
 
+@dataclass(frozen=True, slots=True)
+class Widening:
+    """When more connections are tried.
+
+    Attributes:
+        connections: how many at most; 1 for never more.
+        measure_s: how long a rate is measured.
+        worth_s: only where the rest would take longer than this.
+        gain: how many times the rate before, for one more connection to stay.
+        segment_s: how long one connection works on a segment.
+    """
+
+    connections: int = 4
+    measure_s: float = 2.0
+    worth_s: float = 10.0
+    gain: float = 1.25
+    segment_s: float = 1.0
+
+
+class RateWatch:
+    """Measures the rate of one connection once, after it has got going.
+
+    Attributes:
+        rate: bytes a second; 0 while it is not known.
+    """
+
+    def __init__(self, widening: Widening, clock: Clock) -> None:
+        self.rate = 0.0
+        self._widening, self._clock = widening, clock
+        self._begun: tuple[float, int] | None = None
+        self._warm = False
+
+    def begin(self) -> None:
+        """Forget what another connection did."""
+        self._begun, self._warm = None, False
+
+    def is_too_slow(self, size: int, total: int) -> bool:
+        """Take the bytes held so far; say once whether the rest would take so long that more connections are tried."""
+        now = self._clock.monotonic()
+        if self._begun is None:
+            self._begun = now, size
+        spent = now - self._begun[0]
+        if self.rate or spent < self._widening.measure_s:
+            return False
+        if not self._warm:
+            # The first stretch is spent on finding out how fast the line is.
+            self._begun, self._warm = (now, size), True
+            return False
+        self.rate = (size - self._begun[1]) / spent
+        return (total - size) / max(self.rate, 1.0) > self._widening.worth_s
+
+
 def retry_after_s(value: str | None, now: float) -> float | None:
     """Return the seconds of a Retry-After header, given as a number or as a date; None when it is neither."""
     if value is None:

@@ -21,7 +21,7 @@ from mecha.hub.answers import (
     wrong_size,
 )
 from mecha.hub.line_faults import line_fault
-from mecha.hub.pace import RateLimit
+from mecha.hub.pace import RateLimit, RateWatch
 from mecha.hub.partial import PartialFile
 from mecha.hub.source import RemoteFile
 from mecha.progress import Progress
@@ -44,11 +44,17 @@ class Timeouts:
     stall_s: float = 30.0
 
 
+@dataclass(frozen=True, slots=True)
+class TooSlow:
+    """The answer was left in the middle: at this rate more connections are worth a try."""
+
+
 @dataclass(slots=True)
 class Transfer:
     """What the requests of one download share.
 
     Attributes:
+        watch: looks for a rate at which more connections are worth a try; None where one is enough.
         transferred_bytes: body bytes that came over the line so far.
     """
 
@@ -58,9 +64,10 @@ class Transfer:
     progress: Progress
     limit: RateLimit
     check_start: Callable[[bytes], None] | None
+    watch: RateWatch | None = None
     transferred_bytes: int = 0
 
-    def attempt(self, *, whole: bool) -> TryAgain | None:
+    def attempt(self, *, whole: bool) -> TryAgain | TooSlow | None:
         """Ask for what is missing, or for the whole file, and keep what comes.
 
         Returns:
@@ -77,7 +84,7 @@ class Transfer:
         if validator is not None:
             headers["If-Range"] = validator
         try:
-            with _following(self.client, self.remote, headers) as response:
+            with following(self.client, self.remote, headers) as response:
                 answer = Answer(str(response.url), response.status_code, response.headers)
                 step = read_answer(answer, self.remote, asked_from=asked_from, validator=validator)
                 if isinstance(step, TryAgain):
@@ -91,7 +98,7 @@ class Transfer:
                 raise fault.error(name_of(self.remote)) from error
             return TryAgain(fault.sentence)
 
-    def _receive(self, chunks: Iterator[bytes], body: Body, answer: Answer) -> TryAgain | None:
+    def _receive(self, chunks: Iterator[bytes], body: Body, answer: Answer) -> TryAgain | TooSlow | None:
         start = b""
         if body.start == 0:
             # Nothing on the disk is touched before the first bytes look right: what an earlier process left must
@@ -106,9 +113,15 @@ class Transfer:
         else:
             self.file.mixed = True
         self._append(start, body, answer)
+        knows_ranges = body.start > 0 or answer.headers.get("accept-ranges", "").strip().lower() == "bytes"
+        watch = self.watch if knows_ranges and body.total is not None else None
+        if watch is not None:
+            watch.begin()
         for chunk in chunks:
             self.transferred_bytes += len(chunk)
             self._append(chunk, body, answer)
+            if watch is not None and watch.is_too_slow(self.file.size, body.total or 0):
+                return TooSlow()
         if body.total is not None and self.file.size < body.total:
             return _ended_early(answer, self.file.size, body.total)
         return None
@@ -133,7 +146,7 @@ class Transfer:
 
 
 @contextmanager
-def _following(client: httpx2.Client, remote: RemoteFile, headers: Mapping[str, str]) -> Iterator[httpx2.Response]:
+def following(client: httpx2.Client, remote: RemoteFile, headers: Mapping[str, str]) -> Iterator[httpx2.Response]:
     """Open the answer at the end of all redirects; personal headers do not leave the first address's host."""
     url, sent, seen = remote.url, dict(headers), {remote.url}
     while True:

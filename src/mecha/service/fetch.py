@@ -230,7 +230,7 @@ class Fetcher:
     def _download(self, remote: RemoteFile, partial: Path, progress: Progress, check: Check | None) -> "Downloaded":
         """Download from where the file was found; a mirror that fails hands what has come over to the next."""
         from mecha.hub.download import download
-        from mecha.hub.mirrors import PASSED_OVER, refused_by_all, retries_of, timeouts_of
+        from mecha.hub.mirrors import PASSED_OVER, refused_by_all, retries_of, timeouts_of, widening_of
 
         faults: list[MechaError] = []
         present_bytes = partial.stat().st_size if partial.exists() else 0
@@ -246,6 +246,7 @@ class Fetcher:
                     check_start=check.start if check else None,
                     timeouts=timeouts_of(self._settings),
                     retries=retries_of(self._settings),
+                    widening=widening_of(self._settings),
                 )
                 brought = max(0, done.resumed_from - present_bytes)
                 return replace(done, transferred_bytes=done.transferred_bytes + brought)
