@@ -8,7 +8,6 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import tomli
-import tomlkit
 from pydantic import ValidationError
 
 from mecha.errors import ConfigError
@@ -103,6 +102,8 @@ class LockFile:
                 discard(self._path)
 
     def _write(self, kept: dict[Identity, LockedFile]) -> None:
+        import tomlkit
+
         document = tomlkit.document()
         document.add(tomlkit.comment(_HEADER))
         document.add("version", tomlkit.item(_VERSION))
