@@ -1,5 +1,6 @@
 """`mecha hub serve --upstream`: a real gateway between a real upstream and real clients."""
 
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -33,7 +34,7 @@ def upstream(content: bytes) -> Iterator[FaultyHub]:
 
 
 @contextmanager
-def gateway(folder: Path, upstream: str, **environ: str) -> Iterator[str]:
+def gateway(folder: Path, upstream: str, *, kill: bool = False, **environ: str) -> Iterator[str]:
     """A gateway in a process of its own; gives its address."""
     project = folder.with_name("gateway-project")
     (project / "configs/common").mkdir(parents=True, exist_ok=True)
@@ -48,7 +49,7 @@ def gateway(folder: Path, upstream: str, **environ: str) -> Iterator[str]:
         try:
             yield first.split()[-1]
         finally:
-            process.terminate()
+            process.send_signal(signal.SIGKILL if kill else signal.SIGTERM)
 
 
 def robot(folder: Path, address: str, **environ: str) -> Bench:
@@ -145,6 +146,23 @@ def test_a_file_that_is_not_what_the_upstream_said_never_becomes_whole_for_a_cli
         done = robot(tmp_path / "robot", address).command("models", "pull", "m", "--no-quantize")
         assert done.returncode != 0
     assert list((tmp_path / "kept/.upstream").glob("blobs/*")) == []
+
+
+def test_a_killed_gateway_goes_on_where_it_was(tmp_path: Path, upstream: FaultyHub, content: bytes) -> None:
+    kept = tmp_path / "kept"
+    upstream.fetches = [
+        lambda seen: Reply(200, upstream.honest(seen).headers, content, cut_after=CUT, stall=True),
+        upstream.honest,
+    ]
+    with gateway(kept, upstream.server.endpoint, kill=True) as address, httpx2.stream("GET", address + FILE) as answer:
+        came = 0
+        for chunk in answer.iter_raw():
+            came += len(chunk)
+            if came == CUT:
+                break
+    with gateway(kept, upstream.server.endpoint) as address:
+        assert httpx2.get(address + FILE).content == content
+    assert [seen.range_start for seen in upstream.requests("GET")] == [0, CUT]
 
 
 def test_what_the_folder_has_is_not_asked_of_the_upstream(tmp_path: Path, upstream: FaultyHub) -> None:
