@@ -21,22 +21,24 @@ class RunningDigest:
 
     def __init__(self) -> None:
         self._digest = hashlib.sha256()
-        self._held = bytearray()
-        self._pieces: SimpleQueue[bytes | None] = SimpleQueue()
+        self._held: list[bytes] = []
+        self._held_bytes = 0
+        self._pieces: SimpleQueue[list[bytes] | None] = SimpleQueue()
         self._room = threading.Semaphore(_AHEAD_PIECES)
         self._thread: threading.Thread | None = None
 
     def update(self, data: bytes) -> None:
         """Add bytes."""
-        self._held += data
-        if len(self._held) < _PIECE_BYTES:
+        self._held.append(data)
+        self._held_bytes += len(data)
+        if self._held_bytes < _PIECE_BYTES:
             return
         if self._thread is None:
             self._thread = threading.Thread(target=self._hash, name="mecha-sha256", daemon=True)
             self._thread.start()
         self._room.acquire()
-        self._pieces.put(bytes(self._held))
-        self._held.clear()
+        self._pieces.put(self._held)
+        self._held, self._held_bytes = [], 0
 
     def hexdigest(self) -> str:
         """Return the digest of all bytes so far, lower-case hex."""
@@ -44,13 +46,15 @@ class RunningDigest:
             self._pieces.put(None)
             self._thread.join()
             self._thread = None
-        self._digest.update(self._held)
-        self._held.clear()
+        for data in self._held:
+            self._digest.update(data)
+        self._held, self._held_bytes = [], 0
         return self._digest.hexdigest()
 
     def _hash(self) -> None:
-        while (piece := self._pieces.get()) is not None:
-            self._digest.update(piece)
+        while (held := self._pieces.get()) is not None:
+            for data in held:
+                self._digest.update(data)
             self._room.release()
 
 
