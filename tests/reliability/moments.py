@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -28,8 +29,8 @@ class Scenario:
     """A command that is killed.
 
     Attributes:
-        before: what the robot has: "nothing", "FP32" of the old version, "updated" from it to the new one, or "garbage"
-            in its cache besides FP32.
+        before: what the robot has: "nothing", "FP32" of the old version, "updated" from it to the new one, "garbage" in
+            its cache besides FP32, or a "bundle" of the model in its project and nothing else.
         command: what runs.
         serves: the version that the Hub has while it runs.
         moments: (files that appear, seconds): the kill comes within so many seconds after one of them is there.
@@ -87,6 +88,14 @@ SCENARIOS = (
         weight=4,
     ),
     Scenario("rollback", "updated", ("models", "rollback", NAME), (("", 0.6), (STAGING, 0.01)), weight=2),
+    Scenario(
+        "import",
+        "bundle",
+        ("models", "import", "bundle.tar"),
+        (("", 0.8), ("home/cache/blobs/*", 0.1), (STAGING, 0.01)),
+        may_be_gone=True,
+        weight=2,
+    ),
     Scenario("gc", "garbage", ("models", "gc"), (("", 0.4), ("home/cache/blobs/.*.removed", 0.02)), weight=2),
     Scenario(
         "quantize",
@@ -153,6 +162,11 @@ class Killer:
                 assert done.returncode == 0, done.stderr
             if scenario.before == "garbage":
                 litter(bench)
+            if scenario.before == "bundle":
+                for command in (("models", "export", NAME, "-o", "bundle.tar"), ("models", "remove", NAME, "-y")):
+                    done = bench.command(*command)
+                    assert done.returncode == 0, done.stderr
+                shutil.rmtree(bench.home / "cache")
             self._prepared[key] = bench
         return self._prepared[key]
 
