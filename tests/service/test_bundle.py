@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,16 @@ import pytest
 from tests.reliability.moments import commands
 from tests.service.conftest import CATALOG, PLAIN, Bench
 
+from mecha.catalog.catalog import read_catalog
+from mecha.catalog.schema import CalibrationConfig
 from mecha.quantize.key import build_key
+from mecha.service.calibration import calibration_on_disk
+from mecha.service.pull import int8_key
+from mecha.store.blobs import BlobCache
+from mecha.store.digests import file_record
+from mecha.store.lockfile import LockedFile, LockFile
+from mecha.store.models import ModelStore
+from mecha.store.revision import revise
 
 NOWHERE = {"HF_ENDPOINT": "http://127.0.0.1:9"}
 # Kills its process at the n-th change of a file that it makes, or counts the changes.
@@ -288,20 +298,93 @@ def test_int8_that_was_calibrated_on_photos_of_the_device_is_kept_and_the_photos
     assert robot.command("models", "pull", "arena").stdout.endswith("nothing to do\n")
 
 
-def rekeyed_as_if_built_from(photos: Path, bench: Bench) -> None:
-    """Give the INT8 of a model the key of a build from photos: building one takes half a minute."""
-    from mecha.catalog.catalog import read_catalog
-    from mecha.catalog.schema import CalibrationConfig
-    from mecha.service.calibration import calibration_on_disk
-    from mecha.service.pull import int8_key
+OF_A_REPO = """
+[models.quantize.calibration]
+repo = "owner/photos"
+files = ["a.jpg", "b.jpg"]
+"""
 
+
+def test_calibration_photos_of_a_repo_are_carried_and_what_is_not_in_the_cache_is_told(
+    pulled: Bench, robot: Bench, tmp_path: Path
+) -> None:
+    cache, blobs = BlobCache(pulled.home / "cache"), robot.home / "cache" / "blobs"
+    lock = LockFile(pulled.root / "mecha.lock", guard=tmp_path / "guard")
+    digests = {}
+    for name in ("a.jpg", "b.jpg"):
+        photo = tmp_path / name
+        photo.write_bytes(f"no photo is opened here: {name}".encode())
+        record = file_record(photo)
+        digests[name] = record.sha256
+        cache.adopt(photo, record.sha256)
+        lock.put(
+            LockedFile(
+                repo="owner/photos",
+                repo_type="dataset",
+                filename=name,
+                requested="main",
+                revision="c0ffee",
+                etag="e",
+                sha256=record.sha256,
+                size_bytes=record.size_bytes,
+            )
+        )
+    pulled.write_catalog(CATALOG.format(method="static_int8", options=PLAIN + OF_A_REPO))
+    both = sha256(" ".join(digests.values()).encode()).hexdigest()
+    rekeyed(pulled, f"files 32 {both}")
+
+    def carried(to: Bench, file: Path) -> Any:
+        told = last_line(pulled.command("models", "export", "arena", "-o", str(file), "--json"))
+        model = last_line(to.command("models", "import", str(file), "--json"))["models"][0]
+        assert model["int8"] == "kept"
+        assert to.command("models", "pull", "arena").stdout.endswith("nothing to do\n")
+        return told["models"][0]["left_out"]
+
+    assert carried(robot, tmp_path / "b.tar") == []
+    assert digests.items() <= {item.filename: item.sha256 for item in entries_of(robot)}.items()
+    assert {path.name for path in blobs.iterdir()} >= set(digests.values())
+    cache.path(digests["b.jpg"]).unlink()
+    other = fresh(tmp_path / "other")
+    assert carried(other, tmp_path / "half.tar") == ["1 calibration photo of owner/photos, not in the cache here"]
+    assert digests.items() <= {item.filename: item.sha256 for item in entries_of(other)}.items()
+
+
+def entries_of(bench: Bench) -> tuple[LockedFile, ...]:
+    return LockFile(bench.root / "mecha.lock", guard=bench.home / "guard").entries()
+
+
+def test_space_is_asked_for_before_a_byte_is_written(pulled_once: Bench, bundle: Path, robot: Bench) -> None:
+    patched = robot.home / "patched"
+    patched.mkdir()
+    (patched / "sitecustomize.py").write_text(
+        "import collections, shutil\n"
+        "shutil.disk_usage = lambda path: collections.namedtuple('usage', 'total used free')(10**9, 0, 10**6)\n"
+    )
+    out = robot.home / "out.tar"
+    exported = pulled_once.command("models", "export", "arena", "-o", str(out), PYTHONPATH=str(patched))
+    assert exported.returncode == 7
+    assert exported.stderr.startswith(f"error: {robot.home}: the bundle out.tar needs 2.")
+    assert " and 64.0 MB stay free; got 1.0 MB free" in exported.stderr
+    imported = robot.command("models", "import", str(bundle), PYTHONPATH=str(patched))
+    assert imported.returncode == 7
+    assert imported.stderr.startswith(f"error: {robot.home}/cache: {bundle} needs 2.")
+    assert "`mecha models gc` would free nothing." in imported.stderr
+    assert not out.exists()
+    assert not (robot.root / "mecha.lock").exists()
+
+
+def rekeyed_as_if_built_from(photos: Path, bench: Bench) -> None:
+    rekeyed(bench, calibration_on_disk(CalibrationConfig(path=str(photos)), bench.root).digest)
+
+
+def rekeyed(bench: Bench, calibration_digest: str) -> None:
+    """Give the INT8 of a model the key of a build from photos: building one takes half a minute."""
     (entry,) = read_catalog(bench.root / "model_catalog.toml", where="catalog")
-    file = bench.root / "models/arena/manifest.json"
-    document = json.loads(file.read_text())
-    calibration = calibration_on_disk(CalibrationConfig(path=str(photos)), bench.root)
-    fp32 = document["files"]["model.onnx"]["sha256"]
-    document["int8"]["key"] = int8_key(entry, fp32, entry.quantize, calibration.digest)
-    file.write_text(json.dumps(document))
+    store = ModelStore(bench.root / "models")
+    model = store.require("arena")
+    key = int8_key(entry, model.manifest.files["model.onnx"].sha256, entry.quantize, calibration_digest)
+    int8 = model.manifest.int8.model_copy(update={"key": key})
+    revise(store, model, model.manifest.model_copy(update={"int8": int8}), {})
 
 
 def test_an_adopted_file_is_kept_on_a_device_of_the_same_kind(bundle: Path, robot: Bench, tmp_path: Path) -> None:
@@ -372,22 +455,17 @@ def test_a_bundle_that_was_cut_off_changes_nothing(bundle: Path, robot: Bench, t
     assert done.stderr.splitlines()[-2].endswith(": the bundle was cut off")
     assert done.stderr.splitlines()[-1] == "  next: Nothing was imported. Copy the bundle again, or export it again."
     assert snapshot(robot.root) == before
-    assert snapshot(robot.home / "cache") == {}, "not even in the cache"
+    kept = {path.split("/")[0] for path in snapshot(robot.home / "cache")}
+    assert kept.isdisjoint({"blobs", "builds", "imports"}), "not even in the cache"
 
 
 def test_bytes_that_are_no_model_leave_catalog_and_lock_as_they_were(
     pulled: Bench, robot: Bench, tmp_path: Path
 ) -> None:
     """Every digest is right, and still it is no ONNX."""
-    manifest_file = pulled.root / "models/arena/manifest.json"
-    document = json.loads(manifest_file.read_text())
-    model = pulled.root / "models/arena/model.onnx"
-    model.unlink()
-    model.write_bytes(bytes(range(256)) * 10)
-    from mecha.store.digests import file_record
-
-    document["files"]["model.onnx"] = file_record(model).model_dump()
-    manifest_file.write_text(json.dumps(document))
+    store = ModelStore(pulled.root / "models")
+    model = store.require("arena")
+    revise(store, model, model.manifest, {"model.onnx": bytes(range(256)) * 10})
     exported = pulled.command("models", "export", "arena", "-o", str(tmp_path / "noise.tar"))
     assert exported.returncode == 0, exported.stderr
     before = snapshot(robot.root)

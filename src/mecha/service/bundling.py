@@ -17,6 +17,7 @@ from mecha.errors import IntegrityError, NotFoundError
 from mecha.graph.cpu import cpu_features
 from mecha.service.build_report import REPORT_FILES
 from mecha.service.bundle_plan import Here, Plan, fp32_of, planned
+from mecha.service.collection import at_work
 from mecha.service.packing import ExportReport, Packing
 from mecha.service.publication import RECORD_FILE
 from mecha.service.report import PullReport
@@ -28,7 +29,7 @@ from mecha.store.blobs import link_or_copy
 from mecha.store.bundle import BundleReader
 from mecha.store.bundle_index import AGAIN, BundledModel, Content
 from mecha.store.catalog_file import add_entry, put_back
-from mecha.store.faults import disk_error, existing_folder, require_space
+from mecha.store.faults import disk_error, on_one_disk, require_space
 from mecha.store.manifest import Int8Record
 from mecha.store.models import INT8_FILE, SPEC_FILE, PublishedModel
 from mecha.store.spec import ModelSpec, serialised
@@ -107,7 +108,7 @@ class _Import:
         plans = tuple(planned(model, self._to) for model in models)
         waiting = [plan.model for plan in plans if plan.done is None]
         if waiting:
-            with self._cache.keeping(), self._staging() as folder:
+            with at_work(self._project, self._cache), self._staging() as folder:
                 missing = self._missing(waiting)
                 self._require_space(waiting, missing)
                 files = self._reader.extract(missing.keys(), folder, self._to.progress)
@@ -128,9 +129,9 @@ class _Import:
 
     def _require_space(self, models: list[BundledModel], missing: dict[str, Content]) -> None:
         needed = sum(content.size_bytes for content in missing.values())
-        needed += sum(int(_INT8_SHARE * model.fp32.size_bytes) for model in models)
-        require_space(self._cache.root, needed, what=self._where)
-        if _device(self._cache.root) != _device(self._store.models_dir):
+        int8 = sum(int(_INT8_SHARE * model.fp32.size_bytes) for model in models)
+        require_space(self._cache.root, needed, what=self._where, int8_bytes=int8)
+        if not on_one_disk(self._cache.root, self._store.models_dir):
             published = sum(content.size_bytes for model in models for content in model.files.values())
             require_space(self._store.models_dir, published, what=self._where)
 
@@ -271,7 +272,3 @@ def _why_not(model: BundledModel, record: Int8Record) -> str:
     if theirs == ours:
         made = "with other options than the catalog here names, or by another version of mecha"
     return f"INT8 of the bundle was made {made}: {'built again here' if record.state == 'built' else 'not kept'}"
-
-
-def _device(folder: Path) -> int:
-    return existing_folder(folder).stat().st_dev
