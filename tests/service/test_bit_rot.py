@@ -95,6 +95,25 @@ def test_a_file_that_is_damaged_in_the_project_only_is_healed_without_a_network(
     assert digest(folder_of(pulled) / "model-int8.onnx") == int8, "INT8 was not built again"
 
 
+@pytest.mark.parametrize(
+    ("text", "more"),
+    [(b'"created": "2', set()), (b'"speedup": ', set()), (b'"model.onnx": {\n      "sha256": "', {"model.onnx"})],
+)
+def test_a_manifest_that_says_something_else_is_found_by_its_own_digest(
+    pulled: Bench, text: bytes, more: set[str]
+) -> None:
+    manifest, int8 = folder_of(pulled) / "manifest.json", digest(folder_of(pulled) / "model-int8.onnx")
+    content = manifest.read_bytes()
+    at = content.index(text) + len(text)
+    at += next(index for index, byte in enumerate(content[at:]) if byte in b"123")  # 5, 6 or 7 with the bit flipped
+    flip(manifest, at=at)
+    found = pulled.command("models", "verify", "arena", "--json")
+    assert found.returncode == 6
+    assert {fault["file"] for fault in json.loads(found.stdout)["faults"]} == {"manifest.json"} | more
+    pull(pulled, "--offline")
+    assert digest(folder_of(pulled) / "model-int8.onnx") == int8, "INT8 was not built again"
+
+
 def test_int8_that_is_damaged_in_the_cache_as_well_is_built_again(pulled: Bench) -> None:
     target, cached = folder_of(pulled) / "model-int8.onnx", build_of(pulled) / "model-int8.onnx"
     target.unlink()

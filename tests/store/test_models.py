@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from mecha.catalog.names import is_model_name
 from mecha.errors import IntegrityError, NotFoundError
+from mecha.store.damage import Fault
 from mecha.store.manifest import Manifest
 from mecha.store.models import (
     INT8_FILE,
@@ -18,7 +19,6 @@ from mecha.store.models import (
     MODEL_FILE,
     SPEC_FILE,
     BrokenModel,
-    Fault,
     ModelStore,
     PublishedModel,
 )
@@ -232,9 +232,7 @@ def test_a_file_is_read_as_the_manifest_has_it_or_not_at_all(store: ModelStore) 
     with pytest.raises(IntegrityError) as wrong:
         store.read("m", MODEL_FILE)
     assert str(wrong.value) == f"{model.fp32_path}: the content is not what manifest.json says"
-    assert wrong.value.hint == (
-        "`mecha models verify m` tells more; `mecha models pull m` makes it whole again."
-    )
+    assert wrong.value.hint == ("`mecha models verify m` tells more; `mecha models pull m` makes it whole again.")
 
 
 def test_documents_are_written_by_alias_indented_and_in_a_stable_order(store: ModelStore) -> None:

@@ -12,10 +12,10 @@ from mecha.errors import MechaError
 from mecha.service.adoption import is_adopted
 from mecha.service.build_report import REPORT_FILES
 from mecha.service.publication import RECORD_FILE, Place
-from mecha.store.blobs import BlobCache, link_or_copy
+from mecha.store.blobs import BlobCache, is_digest, is_key, link_or_copy
 from mecha.store.damage import Fault
 from mecha.store.manifest import Int8Record
-from mecha.store.models import INT8_FILE, MODEL_FILE, PublishedModel
+from mecha.store.models import INT8_FILE, MANIFEST_FILE, MODEL_FILE, PublishedModel
 from mecha.store.spec import serialised
 from mecha.store.staged import write_staged
 from mecha.words import size_words
@@ -63,6 +63,8 @@ def intact_int8(
     int8, files = published.manifest.int8, published.manifest.files
     if files[MODEL_FILE].sha256 != fp32_sha256 or int8.state not in ("built", "published", "disabled", "rejected"):
         return None
+    if MANIFEST_FILE in damaged:
+        return _cached_record(place.cache, int8)
     if int8.state != "built" or _is_cached(place.cache, published):
         return int8
     if INT8_FILE in damaged or INT8_FILE not in files:
@@ -74,7 +76,7 @@ def intact_int8(
 def _remedy(cache: BlobCache, published: PublishedModel, filename: str) -> str:
     record = published.manifest.files.get(filename)
     if filename == MODEL_FILE and record is not None:
-        if cache.find(record.sha256) is not None:
+        if is_digest(record.sha256) and cache.find(record.sha256) is not None:
             return _CACHED
         if published.manifest.origin.kind == "file":
             return f"is copied again from {published.manifest.origin.filename}"
@@ -89,10 +91,16 @@ def _remedy(cache: BlobCache, published: PublishedModel, filename: str) -> str:
 def _is_cached(cache: BlobCache, published: PublishedModel) -> bool:
     """Tell whether the cache has the very INT8 of a model."""
     record = published.manifest.files.get(INT8_FILE)
-    folder = cache.find_build(published.manifest.int8.key) if published.manifest.int8.key else None
-    if folder is None or record is None or not (folder / INT8_FILE).is_file():
+    key = published.manifest.int8.key
+    if record is None or not is_key(key) or cache.find_build(key) is None:
         return False
-    return cache.build_records(published.manifest.int8.key).get(INT8_FILE) == record
+    return cache.build_records(key).get(INT8_FILE) == record
+
+
+def _cached_record(cache: BlobCache, int8: Int8Record) -> Int8Record | None:
+    """Return what was noted of a build beside it, None where it is not there: the manifest is not to be believed."""
+    folder = cache.find_build(int8.key) if int8.state == "built" and is_key(int8.key) else None
+    return None if folder is None else Int8Record.model_validate_json((folder / RECORD_FILE).read_bytes())
 
 
 def _put_back(cache: BlobCache, published: PublishedModel, damaged: Collection[str]) -> None:

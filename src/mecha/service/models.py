@@ -18,9 +18,10 @@ from mecha.service.report import AdoptionReport, Evaluation, ModelRow, PullPlan,
 from mecha.service.request import PullOptions, wanted_file, wanted_int8
 from mecha.service.rows import model_details, model_row
 from mecha.store.blobs import BlobCache, packaged_models
+from mecha.store.damage import Fault
 from mecha.store.kept import KeptModels
 from mecha.store.manifest import ChosenCalibration
-from mecha.store.models import BrokenModel, Fault, ModelStore, PublishedModel
+from mecha.store.models import BrokenModel, ModelStore, PublishedModel
 
 if TYPE_CHECKING:
     from mecha.hub.source import Source

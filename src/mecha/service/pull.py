@@ -34,7 +34,7 @@ from mecha.service.tuning import TUNED_FILE, holding
 from mecha.service.turn import turn
 from mecha.store.atomic import replace_dir
 from mecha.store.manifest import ChosenCalibration, Int8Record, OriginRecord
-from mecha.store.models import INT8_FILE, MODEL_FILE, PublishedModel
+from mecha.store.models import INT8_FILE, MANIFEST_FILE, MODEL_FILE, PublishedModel
 from mecha.store.spec import ModelSpec, serialised
 from mecha.store.staged import write_staged
 
@@ -147,7 +147,7 @@ class Pull:
             record = intact_int8(self._place, published, self._damaged, fetched.locked.sha256) if wanted else None
             if record is not None:
                 return self._publish(fetched, spec, record)
-            published = published if INT8_FILE not in self._damaged and MODEL_FILE not in self._damaged else None
+            published = None if self._damaged & {INT8_FILE, MODEL_FILE, MANIFEST_FILE} else published
         given = self._given(found, published, fetched, spec)
         if given is not None:
             return given

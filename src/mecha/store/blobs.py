@@ -100,7 +100,7 @@ class BlobCache:
 
     def path(self, sha256: str) -> Path:
         """Return where a download with this digest is or will be."""
-        if _SHA256.fullmatch(sha256) is None:
+        if not is_digest(sha256):
             raise ValueError(f"got {sha256!r}; expected 64 lower-case hex digits")
         return self._known_root / "blobs" / sha256
 
@@ -223,8 +223,18 @@ class BlobCache:
         link_or_copy(source, target, may_link=True)
 
 
+def is_digest(text: str) -> bool:
+    """Tell whether a text can be the sha256 of a download."""
+    return _SHA256.fullmatch(text) is not None
+
+
+def is_key(text: str) -> bool:
+    """Tell whether a text can be the key of a build."""
+    return _KEY.fullmatch(text) is not None
+
+
 def _checked(key: str) -> str:
-    if _KEY.fullmatch(key) is None:
+    if not is_key(key):
         raise ValueError(f"got {key!r}; expected letters, digits, . _ and -")
     return key
 

@@ -19,7 +19,7 @@ from mecha.store.atomic import discard, fsync_tree, replace_dir, write_file
 from mecha.store.digests import file_record
 from mecha.store.faults import disk_error
 from mecha.store.lockfile import LockFile
-from mecha.store.manifest import Manifest
+from mecha.store.manifest import Manifest, sealed
 from mecha.store.models import LABELS_FILE, MANIFEST_FILE, MODEL_FILE, SPEC_FILE, ModelStore, PublishedModel
 from mecha.store.pins import LockedFile
 from mecha.store.spec import Frozen, serialised
@@ -83,7 +83,7 @@ class KeptModels:
         with self._store.staging(name) as staged:
             if old is not None:
                 manifest = _keep_files(old, staged).model_copy(update={"pins": pins})
-                write_file(staged / MANIFEST_FILE, serialised(manifest))
+                write_file(staged / MANIFEST_FILE, sealed(manifest))
             write_file(staged / _SWITCH_FILE, serialised(_Switch(published=_Identity.of(new), pins=new.pins)))
             fsync_tree(staged)
             replace_dir(staged, self._switch(name))

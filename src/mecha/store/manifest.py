@@ -1,12 +1,13 @@
 """manifest.json of a published model: digests, origin, recipe, gate result. Written last: no manifest, no model."""
 
+from hashlib import sha256
 from typing import Literal
 
 from pydantic import ConfigDict, Field
 
 from mecha.store.filenames import FileName
 from mecha.store.pins import LockedFile
-from mecha.store.spec import Frozen
+from mecha.store.spec import Frozen, serialised
 
 Verdict = Literal["faster", "slower", "wrong", "unloadable"]
 
@@ -276,6 +277,7 @@ class Manifest(Frozen):
         tools: versions by package ("onnxruntime": "1.31.1").
         device: CPU architecture and the features INT8 depends on.
         tuned: how sessions run fastest, None before a tune.
+        digest: sha256 of the document with this key empty; empty itself where it was written before there was one.
         pins: what mecha.lock says of every file that the model was made from; empty in manifests of earlier versions.
     """
 
@@ -289,6 +291,28 @@ class Manifest(Frozen):
     tools: dict[str, str] = Field(default_factory=dict)
     device: dict[str, str] = Field(default_factory=dict)
     tuned: TuneRecord | None = None
+    digest: str = ""
     pins: tuple[LockedFile, ...] = ()
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+def sealed(manifest: Manifest) -> bytes:
+    """Return manifest.json as it is written, with its digest."""
+    digest = sha256(serialised(manifest.model_copy(update={"digest": ""}))).hexdigest()
+    return serialised(manifest.model_copy(update={"digest": digest}))
+
+
+def broken_seal(content: bytes, manifest: Manifest) -> str | None:
+    """Return the digest of manifest.json where it is not the one that it states; None where it is, or none is stated.
+
+    Args:
+        content: the file; what it says in keys of another version counts too.
+        manifest: what was read from it.
+    """
+    if not manifest.digest:
+        return None
+    stated = manifest.digest.encode()
+    before, key, after = content.rpartition(b'"digest": "' + stated)
+    found = sha256(before + key[: len(key) - len(stated)] + after).hexdigest()
+    return None if found == manifest.digest else found

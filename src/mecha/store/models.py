@@ -21,14 +21,13 @@ from mecha.store.atomic import (
     unfinished_path,
     write_file,
 )
-from mecha.store.damage import Fault, is_marked, mark
-from mecha.store.digests import sha256_of
+from mecha.store.damage import Fault, faults_in, is_marked, mark
 from mecha.store.exchange import Exchange, exchange
 from mecha.store.faults import disk_error
 from mecha.store.format import NewerFormatError, require_known_schema
 from mecha.store.landing import require_ours, set_modes
-from mecha.store.manifest import Manifest, TuneRecord
-from mecha.store.spec import ModelSpec, serialised
+from mecha.store.manifest import Manifest, TuneRecord, sealed
+from mecha.store.spec import ModelSpec
 from mecha.validation import json_line_of, parse_json, read_text, validated
 from mecha.words import size_words
 
@@ -233,7 +232,7 @@ class ModelStore:
         set_modes(staged)
         fsync_tree(staged)
         ordered = manifest.model_copy(update={"files": dict(sorted(manifest.files.items()))})
-        write_file(staged / MANIFEST_FILE, serialised(ordered))
+        write_file(staged / MANIFEST_FILE, sealed(ordered))
         # Read before: another process may remove it as soon as it is there.
         published = replace(_open(staged, name, as_is=True), path=final)
         replace_dir(staged, final, swap=self._swap)
@@ -248,7 +247,7 @@ class ModelStore:
             DiskError: the manifest is as it was.
         """
         model = self.require(name)
-        write_file(model.path / MANIFEST_FILE, serialised(model.manifest.model_copy(update={"tuned": tuned})))
+        write_file(model.path / MANIFEST_FILE, sealed(model.manifest.model_copy(update={"tuned": tuned})))
         return self.require(name)
 
     def remove(self, name: str) -> None:
@@ -274,28 +273,25 @@ class ModelStore:
             NotFoundError: it was not pulled.
             IntegrityError: the manifest itself cannot be used.
         """
-        folder = current_dir(self.models_dir / name) if is_model_name(name) else None
-        if folder is None or not (folder / MANIFEST_FILE).is_file():
-            raise self._not_pulled(name)
-        try:
-            manifest = _read_manifest(folder)
-        except NewerFormatError:
-            raise
-        except ConfigError as error:
-            raise IntegrityError(
-                f"{folder / MANIFEST_FILE}: {error}", hint=f"`mecha models pull {name}` makes it whole again."
-            ) from error
-        faults: list[Fault] = []
-        for filename, record in sorted(manifest.files.items()):
-            file = folder / filename
-            if not file.is_file():
-                faults.append(Fault(filename, "no such file", f"sha256 {record.sha256}"))
-            elif (size := file.stat().st_size) != record.size_bytes:
-                faults.append(Fault(filename, f"{size} bytes", f"{record.size_bytes} bytes"))
-            elif (digest := sha256_of(file)) != record.sha256:
-                faults.append(Fault(filename, f"sha256 {digest}", f"sha256 {record.sha256}"))
-        mark(folder, (fault.file for fault in faults))
-        return tuple(faults)
+        faults: tuple[Fault, ...] = ()
+        for _ in range(_LOOKS):
+            folder = current_dir(self.models_dir / name) if is_model_name(name) else None
+            content = _content(folder / MANIFEST_FILE) if folder is not None else None
+            if folder is None or content is None:
+                raise self._not_pulled(name)
+            try:
+                manifest = _read_manifest(folder)
+            except NewerFormatError:
+                raise
+            except ConfigError as error:
+                raise IntegrityError(
+                    f"{folder / MANIFEST_FILE}: {error}", hint=f"`mecha models pull {name}` makes it whole again."
+                ) from error
+            faults = faults_in(folder, manifest, content, MANIFEST_FILE)
+            if not faults or _content(folder / MANIFEST_FILE) == content:  # else another process published meanwhile
+                mark(folder, (fault.file for fault in faults))
+                break
+        return faults
 
     def _look(self, name: str, *, last: bool) -> PublishedModel | BrokenModel | None:
         """Look once, while other processes may publish.
@@ -343,6 +339,13 @@ def _open(folder: Path, name: str, *, as_is: bool) -> PublishedModel:
         expected = "a size in the manifest" if record is None else size_words(record.size_bytes)
         raise ConfigError(f"{MODEL_FILE}: got {size_words(size)}; expected {expected}")
     return PublishedModel(name, folder, manifest, spec)
+
+
+def _content(file: Path) -> bytes | None:
+    try:
+        return file.read_bytes()
+    except OSError:
+        return None
 
 
 def _read_manifest(folder: Path) -> Manifest:
