@@ -126,6 +126,8 @@ def parse_toml(text: str, *, where: str) -> dict[str, Any]:
     except tomli.TOMLDecodeError as error:
         what = f"{error.msg[:1].lower()}{error.msg[1:]}"
         raise ConfigError(f"{where}:{error.lineno}:{error.colno}: not TOML: {what}") from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{where}: not TOML: {_too_much(error)}") from error
 
 
 def parse_json(text: str, *, where: str) -> Any:  # noqa: ANN401 - the value of any JSON text
@@ -138,6 +140,8 @@ def parse_json(text: str, *, where: str) -> Any:  # noqa: ANN401 - the value of 
         raise ConfigError(f"{where}: the file is empty; expected JSON")
     try:
         return json.loads(text)
+    except RecursionError as error:
+        raise ConfigError(f"{where}: not JSON: {_too_much(error)}") from error
     except json.JSONDecodeError as error:
         what = f"{error.msg[:1].lower()}{error.msg[1:]}"
         position = error.pos
@@ -151,3 +155,10 @@ def parse_json(text: str, *, where: str) -> Any:  # noqa: ANN401 - the value of 
         line = text.count("\n", 0, position) + 1
         column = position - text.rfind("\n", 0, position)
         raise ConfigError(f"{where}:{line}:{column}: not JSON: {what}") from error
+    except ValueError as error:
+        raise ConfigError(f"{where}: not JSON: {_too_much(error)}") from error
+
+
+def _too_much(error: Exception) -> str:
+    """Say what a parser could not take that is no fault of syntax."""
+    return "nested too deeply" if isinstance(error, RecursionError) else "a number of thousands of digits"

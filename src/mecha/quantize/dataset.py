@@ -58,7 +58,7 @@ def dataset_photos(file: Path, project: Path) -> DatasetPhotos:
         )
     data, line_of = _parsed(read_text(file, where=where), where)
     keys = ("path", *_SPLITS)
-    dataset = validated(_Dataset, {key: data[key] for key in keys if key in data}, where=where, line_of=line_of)
+    dataset = validated(_Dataset, {key: _flat(data[key]) for key in keys if key in data}, where=where, line_of=line_of)
     split = next((key for key in _SPLITS if getattr(dataset, key)), None)
     if split is None:
         raise ConfigError(
@@ -72,6 +72,13 @@ def dataset_photos(file: Path, project: Path) -> DatasetPhotos:
         return DatasetPhotos(split, _photos_of(dataset, split, file, project, line_of))
     except ConfigError as error:
         raise ConfigError(str(error), hint=error.hint or hint) from error
+
+
+def _flat(value: object) -> object:
+    """Return a value without what lies deeper than a list: an alias can make that endless."""
+    if isinstance(value, list):
+        return [[] if isinstance(item, list | dict | set | tuple) else item for item in value]
+    return {} if isinstance(value, dict | set | tuple) else value
 
 
 def _photos_of(dataset: _Dataset, split: str, file: Path, project: Path, line_of: LineOf) -> Listing:

@@ -11,9 +11,10 @@ import tomli
 from pydantic import ValidationError
 
 from mecha.errors import ConfigError
-from mecha.store.atomic import discard, write_file
+from mecha.store.atomic import discard, disk_error, write_file
 from mecha.store.locks import exclusive
 from mecha.store.pins import Identity, LockedFile
+from mecha.words import written
 
 __all__ = ["DeferredLock", "FrozenLock", "LockFile", "LockedFile"]
 
@@ -46,21 +47,30 @@ class LockFile:
             ConfigError: the file is not what mecha writes.
         """
         try:
-            text = self._path.read_text(encoding="utf-8")
+            content = self._path.read_bytes()
         except FileNotFoundError:
             return ()
+        except OSError as error:
+            raise disk_error(error, self._path, "read") from error
         hint = "restore it from version control, or delete it and pull again"
         try:
-            document = tomli.loads(text)
+            document = tomli.loads(content.decode())
             self._require_known(document.get("version", _VERSION))
             files = document.get("files", [])
+            if not isinstance(files, list):
+                raise ConfigError(f"{self._path.name}: files: got {written(files)}; expected tables", hint=hint)
             return tuple(sorted((LockedFile.model_validate(item) for item in files), key=lambda item: item.identity))
         except tomli.TOMLDecodeError as error:
             raise ConfigError(f"{self._path.name}:{error.lineno}: not TOML: {error.msg}", hint=hint) from error
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"{self._path.name}: byte {error.start} is not UTF-8 text", hint=hint) from error
         except ValidationError as error:
             fault = error.errors()[0]
             place = ".".join(str(part) for part in fault["loc"])
             raise ConfigError(f"{self._path.name}: files.{place}: {fault['msg']}", hint=hint) from error
+        except (ValueError, RecursionError) as error:
+            what = "nested too deeply" if isinstance(error, RecursionError) else "a number of thousands of digits"
+            raise ConfigError(f"{self._path.name}: not TOML: {what}", hint=hint) from error
 
     def find(self, repo: str, filename: str, *, requested: str, repo_type: str = "model") -> LockedFile | None:
         """Return the entry of a file at a requested revision, or None."""
