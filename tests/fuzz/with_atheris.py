@@ -1,13 +1,14 @@
 """Fuzzing led by coverage: `python -m tests.fuzz.with_atheris NAME [options]`; it needs `pip install atheris`.
 
-New inputs are kept in a folder that is named first, `-max_total_time=60` ends it after a minute; what breaks a target
+New inputs are kept in the folder that is named, or in a temporary one; `-max_total_time=60` ends it after a minute; what breaks a target
 is written to crash-…: put it into tests/fuzz/corpus/NAME, where the suite tries it for good.
 """
 
 import sys
+import tempfile
 from pathlib import Path
 
-import atheris  # type: ignore[import-not-found, unused-ignore]  # no dependency: it has no wheels for most systems
+import atheris
 
 with atheris.instrument_imports(include=["mecha", "tomli", "minisign"]):
     from tests.fuzz.targets import CORPUS, TARGETS, run
@@ -18,7 +19,8 @@ def main() -> None:
     if len(sys.argv) < 2 or sys.argv[1] not in TARGETS:
         sys.exit(f"usage: python -m tests.fuzz.with_atheris {{{','.join(TARGETS)}}} [libFuzzer options]")
     name, options = sys.argv[1], sys.argv[2:]
-    folders = [option for option in options if not option.startswith("-")]
+    # libFuzzer writes what it finds new into the first folder.
+    folders = [option for option in options if not option.startswith("-")] or [tempfile.mkdtemp(prefix="mecha-fuzz-")]
     target = TARGETS[name]
     atheris.Setup(
         [sys.argv[0], *[option for option in options if option.startswith("-")], *folders, str(Path(CORPUS) / name)],

@@ -96,7 +96,7 @@ def test_a_few_subgraphs_in_each_other_are_read() -> None:
 def with_tensor(change: Callable[[TensorProto], None]) -> bytes:
     model = yolov8_network()
     change(model.graph.initializer[0])
-    return model.SerializeToString()
+    return bytes(model.SerializeToString())
 
 
 def too_large(tensor: TensorProto) -> None:

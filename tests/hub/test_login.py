@@ -93,7 +93,7 @@ class Held(KeyringBackend):
     priority = 1.0
 
     def __init__(self, user: str, *, locked: bool = False) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # keyring types some of its parts
         self.user, self.locked = user, locked
 
     def get_password(self, service: str, username: str) -> str | None:

@@ -144,13 +144,14 @@ def _fault(tensor: "TensorProto") -> str | None:
         return f"got the type {tensor.data_type}; expected one that ONNX knows"
     if not tensor.HasField("raw_data"):
         # Of the rarer types several share a number, so they are not counted.
-        held = {
+        counts: dict[int, int] = {
             onnx.TensorProto.FLOAT: len(tensor.float_data),
             onnx.TensorProto.INT32: len(tensor.int32_data),
             onnx.TensorProto.INT64: len(tensor.int64_data),
             onnx.TensorProto.DOUBLE: len(tensor.double_data),
             onnx.TensorProto.STRING: len(tensor.string_data),
-        }.get(tensor.data_type, count)
+        }
+        held = counts.get(tensor.data_type, count)
         return None if held == count else f"got {held} values; expected {count} for the shape {shape}"
     if tensor.data_type == onnx.TensorProto.STRING:
         return "got bytes; expected strings"

@@ -13,7 +13,7 @@ from typing import BinaryIO, Literal
 
 from pydantic import ValidationError
 
-from mecha.errors import IntegrityError, NotFoundError
+from mecha.errors import ConfigError, IntegrityError, NotFoundError
 from mecha.graph.cpu import cpu_features
 from mecha.service.build_report import REPORT_FILES
 from mecha.service.bundle_plan import Here, Plan, fp32_of, planned
@@ -168,6 +168,12 @@ class _Import:
         Both before the pull: whenever the power goes, the next pull finds the files in the cache.
         """
         model, catalog = plan.model, self._project.catalog_file
+        if plan.is_new and self._project.catalog_key is not None:
+            raise ConfigError(
+                f"{catalog}: has no entry of {model.name}, and must be signed here (catalog.public_key, or "
+                "MECHA_CATALOG_KEY), which mecha cannot do",
+                hint="Write the entry where the secret key is, sign the catalog, and import with both files here.",
+            )
         before = {item.identity: item for item in self._lock_file.entries()}
         text = _text(catalog)
 
