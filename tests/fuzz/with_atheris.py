@@ -1,7 +1,7 @@
 """Fuzzing led by coverage: `python -m tests.fuzz.with_atheris NAME [options]`; it needs `pip install atheris`.
 
-New inputs are kept in the folder that is named, or in a temporary one; `-max_total_time=60` ends it after a minute; what breaks a target
-is written to crash-…: put it into tests/fuzz/corpus/NAME, where the suite tries it for good.
+New inputs are kept in the folder that is named, or in a temporary one; `-max_total_time=60` ends it after a
+minute. What breaks a target is written to crash-…: put it into tests/fuzz/corpus/NAME: the suite tries it then.
 """
 
 import sys
