@@ -276,6 +276,7 @@ class ModelStore:
         faults: tuple[Fault, ...] = ()
         for _ in range(_LOOKS):
             folder = current_dir(self.models_dir / name) if is_model_name(name) else None
+            seen = _seen(folder / MANIFEST_FILE) if folder is not None else None
             content = _content(folder / MANIFEST_FILE) if folder is not None else None
             if folder is None or content is None:
                 raise self._not_pulled(name)
@@ -288,7 +289,8 @@ class ModelStore:
                     f"{folder / MANIFEST_FILE}: {error}", hint=f"`mecha models pull {name}` makes it whole again."
                 ) from error
             faults = faults_in(folder, manifest, content, MANIFEST_FILE)
-            if not faults or _content(folder / MANIFEST_FILE) == content:  # else another process published meanwhile
+            # Another process may have published meanwhile, in the same second the same manifest.
+            if not faults or (seen is not None and _seen(folder / MANIFEST_FILE) == seen):
                 mark(folder, (fault.file for fault in faults))
                 break
         return faults
@@ -339,6 +341,15 @@ def _open(folder: Path, name: str, *, as_is: bool) -> PublishedModel:
         expected = "a size in the manifest" if record is None else size_words(record.size_bytes)
         raise ConfigError(f"{MODEL_FILE}: got {size_words(size)}; expected {expected}")
     return PublishedModel(name, folder, manifest, spec)
+
+
+def _seen(file: Path) -> tuple[int, int] | None:
+    """Return what no other file of this name has, None when it is gone."""
+    try:
+        status = file.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
 
 
 def _content(file: Path) -> bytes | None:
