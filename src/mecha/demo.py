@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mecha.hub.mirror import RunningMirror
     from mecha.project import Project
     from mecha.service.report import PullReport
-    from mecha.store.models import PublishedModel
+    from mecha.store.published import PublishedModel
 
 MODEL = "arena-n"
 SCENES = 100

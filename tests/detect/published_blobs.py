@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from mecha.quantize.static import build_static
 from mecha.store.digests import folder_records
 from mecha.store.manifest import GateRecord, Int8Record, Manifest, OriginRecord, Verdict
-from mecha.store.models import INT8_FILE, LABELS_FILE, MODEL_FILE, SPEC_FILE, ModelStore, PublishedModel
+from mecha.store.models import ModelStore
+from mecha.store.published import INT8_FILE, LABELS_FILE, MODEL_FILE, SPEC_FILE, PublishedModel
 from mecha.store.spec import ModelSpec, serialised
 from tests.detect.blob_detector import GREEN, NAMES, RED, blob_detector, blob_spec, scene
 

@@ -10,7 +10,8 @@ from mecha.detect.locate import inspected_spec
 from mecha.graph.inspect import inspect_model
 from mecha.store.digests import folder_records
 from mecha.store.manifest import Int8Record, Manifest, OriginRecord
-from mecha.store.models import MODEL_FILE, SPEC_FILE, ModelStore
+from mecha.store.models import ModelStore
+from mecha.store.published import MODEL_FILE, SPEC_FILE
 from mecha.store.spec import serialised
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "detector.md"

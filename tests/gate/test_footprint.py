@@ -6,7 +6,8 @@ import pytest
 
 from mecha.gate.footprint import measure_memory
 from mecha.store.manifest import GateRecord, MemoryRecord
-from mecha.store.models import ModelStore, PublishedModel
+from mecha.store.models import ModelStore
+from mecha.store.published import PublishedModel
 from tests.detect.published_blobs import int8_blobs, publish_blobs
 
 

@@ -6,7 +6,8 @@ from mecha.detect.detector import Detector
 from mecha.detect.session import CPU_PROVIDER, Session, default_threads, tuned_device, usable_cores
 from mecha.gate.tune import Duel, candidates, choose, settled, tune, tune_briefly, tune_record
 from mecha.store.manifest import Manifest, TunedSession, TuneRecord
-from mecha.store.models import MANIFEST_FILE, ModelStore
+from mecha.store.models import ModelStore
+from mecha.store.published import MANIFEST_FILE
 from tests.detect.blob_detector import RED, blob_detector, blob_spec, scene
 from tests.detect.published_blobs import publish_blobs
 

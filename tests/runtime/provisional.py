@@ -15,7 +15,8 @@ from mecha.quantize.static import build_static
 from mecha.store.blobs import packaged_models
 from mecha.store.digests import folder_records
 from mecha.store.manifest import CalibrationRecord, GateRecord, Int8Record, Manifest, OriginRecord
-from mecha.store.models import INT8_FILE, LABELS_FILE, MODEL_FILE, SPEC_FILE, ModelStore, PublishedModel
+from mecha.store.models import ModelStore
+from mecha.store.published import INT8_FILE, LABELS_FILE, MODEL_FILE, SPEC_FILE, PublishedModel
 from mecha.store.spec import serialised
 
 FP32 = packaged_models()[0]

@@ -27,7 +27,8 @@ from mecha.runtime.attempts import Attempts
 from mecha.runtime.kept_frames import ENOUGH_OBJECTS, KeptFrames
 from mecha.runtime.self_calibration import Periods, SelfCalibration
 from mecha.store.locks import exclusive
-from mecha.store.models import ModelStore, PublishedModel
+from mecha.store.models import ModelStore
+from mecha.store.published import PublishedModel
 from tests.runtime.projects import make_project
 from tests.runtime.provisional import CATALOG, FP32, NAME, SCENES, poor_int8, publish_provisional
 from tests.runtime.waiting import wait_for

@@ -13,7 +13,8 @@ from mecha.detect.images import write_image
 from mecha.service.measurement import evaluated
 from mecha.service.report import Evaluation
 from mecha.store.manifest import AccuracyRecord
-from mecha.store.models import INT8_FILE, MODEL_FILE, SPEC_FILE, ModelStore, PublishedModel
+from mecha.store.models import ModelStore
+from mecha.store.published import INT8_FILE, MODEL_FILE, SPEC_FILE, PublishedModel
 from mecha.store.revision import revise
 
 REPORTS = ("report.md", "report.html", "report.json")

@@ -25,7 +25,8 @@ from mecha.service.models import ModelService
 from mecha.store.digests import file_record
 from mecha.store.locks import exclusive
 from mecha.store.manifest import GateRecord, Int8Record, TunedSession, TuneRecord
-from mecha.store.models import ModelStore, PublishedModel
+from mecha.store.models import ModelStore
+from mecha.store.published import PublishedModel
 
 
 @dataclass(frozen=True)

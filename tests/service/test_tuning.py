@@ -14,7 +14,8 @@ from mecha.detect.session import default_threads, tuned_device, usable_cores
 from mecha.service.job import BuildJob
 from mecha.service.tuning import TUNED_FILE, holding, remembered, tune_build
 from mecha.store.manifest import Int8Record, TunedSession, TuneRecord
-from mecha.store.models import MODEL_FILE, ModelStore, PublishedModel
+from mecha.store.models import ModelStore
+from mecha.store.published import MODEL_FILE, PublishedModel
 from mecha.store.spec import serialised
 
 SEVEN = TunedSession(threads=7, ms=7.0)

@@ -7,7 +7,8 @@ from pathlib import Path
 import mecha
 from mecha.store.digests import folder_records
 from mecha.store.manifest import Int8Record, Manifest, OriginRecord
-from mecha.store.models import INT8_FILE, LABELS_FILE, MODEL_FILE, SPEC_FILE, ModelStore, PublishedModel
+from mecha.store.models import ModelStore
+from mecha.store.published import INT8_FILE, LABELS_FILE, MODEL_FILE, SPEC_FILE, PublishedModel
 from mecha.store.spec import InputSpec, ModelSpec, SourceSpec, serialised
 
 

@@ -219,7 +219,8 @@ from pathlib import Path
 from tests.store.example import content, publish
 from mecha.errors import DiskError
 from mecha.store.blobs import BlobCache
-from mecha.store.models import MODEL_FILE, ModelStore
+from mecha.store.models import ModelStore
+from mecha.store.published import MODEL_FILE
 from mecha.store.atomic import require_space, write_file
 disk = Path(sys.argv[1])
 store = ModelStore(disk / "models")

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from mecha.store.exchange import no_exchange
-from mecha.store.models import LABELS_FILE, MANIFEST_FILE, MODEL_FILE, ModelStore, PublishedModel
+from mecha.store.models import ModelStore
 from mecha.store.process import ProcessId
+from mecha.store.published import LABELS_FILE, MANIFEST_FILE, MODEL_FILE, PublishedModel
 from tests.store.example import content, environment, publish
 from tests.store.publisher import SIZE_BYTES, VERSIONS
 

@@ -8,7 +8,8 @@ import pytest
 
 from mecha.errors import ConfigError
 from mecha.store.blobs import BlobCache
-from mecha.store.models import MANIFEST_FILE, BrokenModel, ModelStore, PublishedModel
+from mecha.store.models import ModelStore
+from mecha.store.published import MANIFEST_FILE, BrokenModel, PublishedModel
 from tests.store.example import publish
 
 CONTENT = b"model"

@@ -11,7 +11,8 @@ import pytest
 
 from mecha.errors import DiskError, NotFoundError
 from mecha.store.filenames import is_file_name
-from mecha.store.models import BrokenModel, ModelStore
+from mecha.store.models import ModelStore
+from mecha.store.published import BrokenModel
 from tests.store.example import publish
 
 

@@ -12,14 +12,14 @@ from mecha.catalog.names import is_model_name
 from mecha.errors import IntegrityError, NotFoundError
 from mecha.store.damage import Fault
 from mecha.store.manifest import Manifest
-from mecha.store.models import (
+from mecha.store.models import ModelStore
+from mecha.store.published import (
     INT8_FILE,
     LABELS_FILE,
     MANIFEST_FILE,
     MODEL_FILE,
     SPEC_FILE,
     BrokenModel,
-    ModelStore,
     PublishedModel,
 )
 from mecha.store.spec import ModelSpec, serialised

@@ -23,7 +23,7 @@ def show_report(
 ) -> None:
     """Show what INT8 changed in a model: error by tensor, time by block, what stayed float and why."""
     from mecha.service.build_report import REPORT_DATA, REPORT_PAGE, read_report
-    from mecha.store.models import REPORT_FILE
+    from mecha.store.published import REPORT_FILE
 
     if open_page + as_html + as_json > 1:
         raise UsageError("--open, --html and --json: got more than one; expected one of them at most")

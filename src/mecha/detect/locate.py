@@ -12,7 +12,7 @@ from mecha.store.spec import InputSpec, ModelSpec, PreprocessingPreset, SourceSp
 if TYPE_CHECKING:
     from mecha.graph.inspect import ModelSignature
     from mecha.store.manifest import TunedSession, TuneRecord, Verdict
-    from mecha.store.models import PublishedModel
+    from mecha.store.published import PublishedModel
 
 # What the exports of a family are trained with; "yolo" for the others.
 _PRESETS: Mapping[str, PreprocessingPreset] = {"yolox": "yolox", "detr": "detr", "nanodet": "nanodet"}

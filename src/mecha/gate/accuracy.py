@@ -8,7 +8,7 @@ from mecha.errors import NotFoundError
 from mecha.gate.coco import EVAL_IOU_THRESHOLD, EVAL_MAX_DETECTIONS, EVAL_SCORE_THRESHOLD, evaluate_images
 from mecha.gate.tally import CocoResult
 from mecha.progress import Progress, silent
-from mecha.store.models import PublishedModel
+from mecha.store.published import PublishedModel
 
 
 def accuracy(

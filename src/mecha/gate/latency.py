@@ -20,7 +20,7 @@ from mecha.gate.device import describe_device
 from mecha.store.manifest import LatencyRecord
 
 if TYPE_CHECKING:
-    from mecha.store.models import PublishedModel
+    from mecha.store.published import PublishedModel
     from mecha.store.spec import ModelSpec
 
 Run = Callable[[], StageTimes]

@@ -14,7 +14,7 @@ from mecha.store.manifest import TunedSession, TuneRecord
 
 if TYPE_CHECKING:
     from mecha.detect.detections import StageTimes
-    from mecha.store.models import PublishedModel
+    from mecha.store.published import PublishedModel
     from mecha.store.spec import ModelSpec
 
 # What is not this much quicker than the default is not worth a core that others may need, nor trusted.

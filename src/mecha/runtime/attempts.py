@@ -6,7 +6,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from mecha.store.atomic import write_file
-from mecha.store.models import INT8_FILE, PublishedModel
+from mecha.store.published import INT8_FILE, PublishedModel
 from mecha.store.spec import Frozen, serialised
 
 AGAIN_AFTER = timedelta(days=1)

@@ -11,7 +11,7 @@ from mecha.detect.locate import LocatedModel, locate
 from mecha.detect.session import CPU_PROVIDER
 from mecha.errors import NotFoundError
 from mecha.runtime.variants import Choice, FrameDetector, Variant, Wanted
-from mecha.store.models import INT8_FILE, MANIFEST_FILE, MODEL_FILE, SPEC_FILE
+from mecha.store.published import INT8_FILE, MANIFEST_FILE, MODEL_FILE, SPEC_FILE
 
 
 class ModelLoader:

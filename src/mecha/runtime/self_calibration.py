@@ -22,7 +22,8 @@ from mecha.runtime.power import SYS, power_state
 from mecha.runtime.rebuild import Rebuild, Rebuilt
 from mecha.runtime.rebuild_child import FOLDER
 from mecha.service.recalibration import is_provisional
-from mecha.store.models import ModelStore, PublishedModel
+from mecha.store.models import ModelStore
+from mecha.store.published import PublishedModel
 
 
 @dataclass(frozen=True, slots=True)

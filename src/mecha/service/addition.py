@@ -21,7 +21,7 @@ from mecha.service.report import PullReport
 from mecha.service.request import PullOptions, wanted_file
 from mecha.store.catalog_file import add_entry
 from mecha.store.lockfile import LockFile
-from mecha.store.models import BrokenModel
+from mecha.store.published import BrokenModel
 from mecha.validation import checked, read_text
 
 _OPTIONS = {"preprocessing_preset": "--preset", "input_size": "--input-size"}

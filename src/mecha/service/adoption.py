@@ -25,7 +25,7 @@ from mecha.service.tuning import TUNED_FILE, holding
 from mecha.service.turn import turn
 from mecha.store.digests import sha256_of
 from mecha.store.manifest import ChosenCalibration, Int8Record
-from mecha.store.models import INT8_FILE, MODEL_FILE, PublishedModel
+from mecha.store.published import INT8_FILE, MODEL_FILE, PublishedModel
 from mecha.store.spec import ModelSpec, serialised
 from mecha.store.staged import write_staged
 

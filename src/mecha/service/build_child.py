@@ -28,7 +28,7 @@ from mecha.store.manifest import (
     Int8Record,
     TriedRecord,
 )
-from mecha.store.models import INT8_FILE
+from mecha.store.published import INT8_FILE
 
 if TYPE_CHECKING:
     from mecha.quantize.built import Built

@@ -10,7 +10,7 @@ from mecha.errors import MechaError, NotFoundError
 from mecha.progress import Progress, silent
 from mecha.service.tools import tool_versions
 from mecha.store.atomic import write_file
-from mecha.store.models import REPORT_FILE
+from mecha.store.published import REPORT_FILE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from mecha.quantize.report.rows import Facts, Report
     from mecha.store.manifest import Int8Record
-    from mecha.store.models import ModelStore, PublishedModel
+    from mecha.store.models import ModelStore
+    from mecha.store.published import PublishedModel
     from mecha.store.spec import ModelSpec
 
 REPORT_PAGE = "report.html"

@@ -14,7 +14,8 @@ from mecha.service.request import METHODS, PullOptions, wanted_file
 from mecha.store.blobs import BlobCache
 from mecha.store.bundle_index import BundledModel
 from mecha.store.lockfile import LockFile
-from mecha.store.models import MODEL_FILE, BrokenModel, ModelStore, PublishedModel
+from mecha.store.models import ModelStore
+from mecha.store.published import MODEL_FILE, BrokenModel, PublishedModel
 
 
 @dataclass(frozen=True, slots=True)

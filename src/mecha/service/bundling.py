@@ -31,7 +31,7 @@ from mecha.store.bundle_index import AGAIN, BundledModel, Content
 from mecha.store.catalog_file import add_entry, put_back
 from mecha.store.faults import disk_error, on_one_disk, require_space
 from mecha.store.manifest import Int8Record
-from mecha.store.models import INT8_FILE, SPEC_FILE, PublishedModel
+from mecha.store.published import INT8_FILE, SPEC_FILE, PublishedModel
 from mecha.store.spec import ModelSpec, serialised
 from mecha.validation import read_text
 from mecha.words import did_you_mean

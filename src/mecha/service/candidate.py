@@ -3,7 +3,7 @@
 from mecha.errors import MechaError, QuantizationError
 from mecha.service.job import BuildJob, Candidate
 from mecha.store.manifest import GateRecord, Int8Record, TriedRecord
-from mecha.store.models import INT8_FILE
+from mecha.store.published import INT8_FILE
 
 ADOPTED = "adopted"
 

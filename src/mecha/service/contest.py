@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from mecha.service.job import SCENES_SEED, BuildJob, Rival
 from mecha.store.manifest import ChangeRecord, Int8Record
-from mecha.store.models import INT8_FILE
+from mecha.store.published import INT8_FILE
 
 if TYPE_CHECKING:
     from mecha.quantize.frames import FrameSet

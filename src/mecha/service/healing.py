@@ -15,7 +15,7 @@ from mecha.service.publication import RECORD_FILE, Place
 from mecha.store.blobs import BlobCache, is_digest, is_key, link_or_copy
 from mecha.store.damage import Fault
 from mecha.store.manifest import Int8Record
-from mecha.store.models import INT8_FILE, MANIFEST_FILE, MODEL_FILE, PublishedModel
+from mecha.store.published import INT8_FILE, MANIFEST_FILE, MODEL_FILE, PublishedModel
 from mecha.store.spec import serialised
 from mecha.store.staged import write_staged
 from mecha.words import size_words

@@ -9,7 +9,8 @@ from mecha.service.report import Evaluation
 from mecha.service.turn import turn
 from mecha.store.digests import sha256_of
 from mecha.store.manifest import AccuracyRecord
-from mecha.store.models import INT8_FILE, MODEL_FILE, SPEC_FILE, ModelStore, PublishedModel
+from mecha.store.models import ModelStore
+from mecha.store.published import INT8_FILE, MODEL_FILE, SPEC_FILE, PublishedModel
 from mecha.store.revision import revise
 
 # A pull of the same model holds the lock for as long as it builds INT8.

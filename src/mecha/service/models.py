@@ -21,7 +21,7 @@ from mecha.store.blobs import BlobCache, packaged_models
 from mecha.store.damage import Fault
 from mecha.store.kept import KeptModels
 from mecha.store.manifest import ChosenCalibration
-from mecha.store.models import BrokenModel, ModelStore, PublishedModel
+from mecha.store.models import ModelStore
 
 if TYPE_CHECKING:
     from mecha.hub.source import Source
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from mecha.service.pull import Pull
     from mecha.service.recalibration import RecalibrationReport
     from mecha.service.updates import Updates
+    from mecha.store.published import BrokenModel, PublishedModel
 
 
 class ModelService:

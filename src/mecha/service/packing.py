@@ -23,7 +23,8 @@ from mecha.store.digests import file_record
 from mecha.store.faults import disk_error, require_space
 from mecha.store.lockfile import LockedFile, LockFile
 from mecha.store.manifest import ChosenCalibration
-from mecha.store.models import LABELS_FILE, MODEL_FILE, SPEC_FILE, ModelStore, PublishedModel
+from mecha.store.models import ModelStore
+from mecha.store.published import LABELS_FILE, MODEL_FILE, SPEC_FILE, PublishedModel
 from mecha.words import counted
 
 _LOCK_TIMEOUT_S = 600.0

@@ -12,7 +12,7 @@ from mecha.service.fetch import Wanted
 from mecha.service.report import Version
 from mecha.service.request import PullOptions, wanted_file, wanted_int8
 from mecha.store.lockfile import DeferredLock, FrozenLock, LockedFile, LockFile
-from mecha.store.models import MODEL_FILE, PublishedModel
+from mecha.store.published import MODEL_FILE, PublishedModel
 
 _OFF = frozenset({"", "0", "false", "no", "off"})
 _REMEDY = "pull without --frozen where the project is kept, and commit mecha.lock."

@@ -4,7 +4,7 @@ from mecha.catalog.catalog import load_catalog
 from mecha.catalog.schema import ModelCatalogEntry
 from mecha.project import Project
 from mecha.service.request import PullOptions, wanted_file
-from mecha.store.models import PublishedModel
+from mecha.store.published import PublishedModel
 
 
 def entry_of(published: PublishedModel, project: Project) -> ModelCatalogEntry:

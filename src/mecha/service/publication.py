@@ -13,8 +13,9 @@ from mecha.service.tuning import remembered
 from mecha.store.blobs import BlobCache
 from mecha.store.digests import file_record
 from mecha.store.manifest import Int8Record, Manifest, OriginRecord
-from mecha.store.models import INT8_FILE, LABELS_FILE, MODEL_FILE, SPEC_FILE, ModelStore, PublishedModel
+from mecha.store.models import ModelStore
 from mecha.store.pins import LockedFile
+from mecha.store.published import INT8_FILE, LABELS_FILE, MODEL_FILE, SPEC_FILE, PublishedModel
 from mecha.store.spec import Int8Summary, ModelSpec, serialised
 from mecha.store.staged import write_staged
 

@@ -34,7 +34,7 @@ from mecha.service.tuning import TUNED_FILE, holding
 from mecha.service.turn import turn
 from mecha.store.atomic import replace_dir
 from mecha.store.manifest import ChosenCalibration, Int8Record, OriginRecord
-from mecha.store.models import INT8_FILE, MANIFEST_FILE, MODEL_FILE, PublishedModel
+from mecha.store.published import INT8_FILE, MANIFEST_FILE, MODEL_FILE, PublishedModel
 from mecha.store.spec import ModelSpec, serialised
 from mecha.store.staged import write_staged
 
@@ -364,8 +364,10 @@ def int8_key(entry: ModelCatalogEntry, fp32_sha256: str, quantize: QuantizeConfi
 
 def _has_its_files(published: PublishedModel) -> bool:
     """Compare presence and size only: a pull of what is complete must not read hundreds of megabytes."""
-    for name, record in published.manifest.files.items():
-        file = published.path / name
-        if not file.is_file() or file.stat().st_size != record.size_bytes:
-            return False
-    return True
+    try:
+        return all(
+            (published.path / name).stat().st_size == record.size_bytes
+            for name, record in published.manifest.files.items()
+        )
+    except OSError:
+        return False  # also where another process removes it at this moment

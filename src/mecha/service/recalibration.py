@@ -16,7 +16,7 @@ from mecha.service.pull import int8_key
 from mecha.store.digests import folder_records
 from mecha.store.locks import exclusive
 from mecha.store.manifest import Int8Record
-from mecha.store.models import INT8_FILE, MODEL_FILE, PublishedModel
+from mecha.store.published import INT8_FILE, MODEL_FILE, PublishedModel
 from mecha.store.spec import serialised
 from mecha.store.staged import write_staged
 

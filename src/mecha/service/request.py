@@ -8,7 +8,7 @@ from mecha.catalog.schema import Method, ModelCatalogEntry, QuantizeConfig
 from mecha.errors import UsageError
 from mecha.service.fetch import Wanted
 from mecha.store.manifest import ChosenCalibration
-from mecha.store.models import PublishedModel
+from mecha.store.published import PublishedModel
 
 METHODS = get_args(Method)
 # INT8 is about 0.27 of FP32; the rest is room for the candidates that are not chosen.

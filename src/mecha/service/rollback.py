@@ -24,8 +24,8 @@ from mecha.store.digests import sha256_of
 from mecha.store.kept import KeptModels
 from mecha.store.lockfile import LockFile
 from mecha.store.manifest import Manifest
-from mecha.store.models import INT8_FILE, MODEL_FILE, SPEC_FILE, PublishedModel
 from mecha.store.pins import LockedFile
+from mecha.store.published import INT8_FILE, MODEL_FILE, SPEC_FILE, PublishedModel
 from mecha.store.spec import ModelSpec
 
 _LOCK_TIMEOUT_S = 24 * 3600.0

@@ -4,7 +4,7 @@ from typing import Any
 
 from mecha.catalog.schema import ModelCatalogEntry
 from mecha.service.report import ModelRow
-from mecha.store.models import INT8_FILE, MODEL_FILE, BrokenModel, PublishedModel
+from mecha.store.published import INT8_FILE, MODEL_FILE, BrokenModel, PublishedModel
 
 
 def model_row(

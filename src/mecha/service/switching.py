@@ -6,8 +6,8 @@ from mecha.service.publication import Place, publish
 from mecha.service.request import PullOptions
 from mecha.store.kept import KeptModels
 from mecha.store.manifest import Int8Record, Manifest, OriginRecord
-from mecha.store.models import MODEL_FILE, PublishedModel
 from mecha.store.pins import LockedFile
+from mecha.store.published import MODEL_FILE, PublishedModel
 from mecha.store.spec import ModelSpec
 
 

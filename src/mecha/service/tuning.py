@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from mecha.progress import Progress
 from mecha.store.atomic import write_file
 from mecha.store.manifest import Int8Record, TunedSession, TuneRecord
-from mecha.store.models import INT8_FILE, MODEL_FILE, PublishedModel
+from mecha.store.published import INT8_FILE, MODEL_FILE, PublishedModel
 from mecha.store.spec import serialised
 
 if TYPE_CHECKING:

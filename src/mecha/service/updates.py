@@ -29,7 +29,8 @@ from mecha.service.request import PullOptions
 from mecha.store.blobs import BlobCache
 from mecha.store.digests import sha256_of
 from mecha.store.lockfile import LockedFile, LockFile
-from mecha.store.models import MODEL_FILE, BrokenModel, ModelStore, PublishedModel
+from mecha.store.models import ModelStore
+from mecha.store.published import MODEL_FILE, BrokenModel, PublishedModel
 
 # One repo that does not answer says nothing of the others; after two in a row it is the Hub, or the line.
 _SILENT_IN_A_ROW = 2

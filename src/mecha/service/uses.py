@@ -11,7 +11,7 @@ from mecha.errors import MechaError
 from mecha.store.cached import Kind, item_of
 from mecha.store.lockfile import LockFile
 from mecha.store.manifest import Manifest
-from mecha.store.models import MANIFEST_FILE, MODEL_FILE
+from mecha.store.published import MANIFEST_FILE, MODEL_FILE
 
 
 def uses_of(projects: Iterable[Path]) -> Mapping[str, str]:

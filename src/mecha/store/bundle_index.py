@@ -15,7 +15,7 @@ from mecha.catalog.schema import ModelCatalogEntry
 from mecha.errors import ConfigError, IntegrityError
 from mecha.store.lockfile import LockedFile
 from mecha.store.manifest import Manifest
-from mecha.store.models import INT8_FILE, LABELS_FILE, MODEL_FILE, SPEC_FILE
+from mecha.store.published import INT8_FILE, LABELS_FILE, MODEL_FILE, SPEC_FILE
 from mecha.store.spec import Frozen
 from mecha.words import size_words
 

@@ -1,5 +1,6 @@
 """What lies in the cache, item by item."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,13 +96,14 @@ def _look(kind: Kind, path: Path, uses: UseRecord) -> Cached | None:
 
 def _sizes(path: Path) -> Iterator[tuple[int, int]]:
     """Give size and number of names of each file."""
-    for file in (path, *path.rglob("*")) if path.is_dir() else (path,):
+    # Path.rglob raises where another process removes a folder meanwhile; os.walk goes on.
+    inside = [Path(root, name) for root, _, names in os.walk(path) for name in names]
+    for file in inside if path.is_dir() else (path,):
         try:
             stat = file.stat(follow_symlinks=False)
         except OSError:
             continue
-        if not file.is_dir():
-            yield stat.st_size, stat.st_nlink
+        yield stat.st_size, stat.st_nlink
 
 
 def _entries(folder: Path) -> tuple[Path, ...]:

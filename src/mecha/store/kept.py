@@ -20,8 +20,9 @@ from mecha.store.digests import file_record
 from mecha.store.faults import disk_error
 from mecha.store.lockfile import LockFile
 from mecha.store.manifest import Manifest, sealed
-from mecha.store.models import LABELS_FILE, MANIFEST_FILE, MODEL_FILE, SPEC_FILE, ModelStore, PublishedModel
+from mecha.store.models import ModelStore
 from mecha.store.pins import LockedFile
+from mecha.store.published import LABELS_FILE, MANIFEST_FILE, MODEL_FILE, SPEC_FILE, PublishedModel
 from mecha.store.spec import Frozen, serialised
 
 _SWITCH_FILE = "switch.json"

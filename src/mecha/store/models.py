@@ -2,10 +2,9 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Literal
 
 from mecha.catalog.names import NAME_WORDS, is_model_name
 from mecha.errors import ConfigError, DiskError, IntegrityError, NotFoundError
@@ -21,87 +20,24 @@ from mecha.store.atomic import (
     unfinished_path,
     write_file,
 )
-from mecha.store.damage import Fault, faults_in, is_marked, mark
+from mecha.store.damage import Fault, faults_in, mark
 from mecha.store.exchange import Exchange, exchange
 from mecha.store.faults import disk_error
-from mecha.store.format import NewerFormatError, require_known_schema
+from mecha.store.format import NewerFormatError
 from mecha.store.landing import require_ours, set_modes
 from mecha.store.manifest import Manifest, TuneRecord, sealed
-from mecha.store.spec import ModelSpec
-from mecha.validation import json_line_of, parse_json, read_text, validated
-from mecha.words import size_words
-
-MODEL_FILE = "model.onnx"
-INT8_FILE = "model-int8.onnx"
-LABELS_FILE = "labels.txt"
-SPEC_FILE = "config.json"
-MANIFEST_FILE = "manifest.json"
-REPORT_FILE = "report.md"
+from mecha.store.published import (
+    MANIFEST_FILE,
+    MODEL_FILE,
+    BrokenModel,
+    PublishedModel,
+    open_model,
+    read_manifest,
+    require_complete,
+)
 
 # A reader may be stopped anywhere while writers go on: absence and damage count only when several looks agree.
 _LOOKS = 10
-
-
-@dataclass(frozen=True, slots=True)
-class PublishedModel:
-    """A model that can be used.
-
-    Attributes:
-        path: its folder, `models/<name>` except after a crash on a system without an exchange of folders.
-    """
-
-    name: str
-    path: Path
-    manifest: Manifest
-    spec: ModelSpec
-
-    @property
-    def fp32_path(self) -> Path:
-        """model.onnx, byte for byte as it was published; FP32 unless `quantized`."""
-        return self.path / MODEL_FILE
-
-    @property
-    def int8_path(self) -> Path | None:
-        """model-int8.onnx; None unless there is a build and the file is there."""
-        file = self.path / INT8_FILE
-        return file if self.manifest.int8.state == "built" and file.is_file() else None
-
-    @property
-    def quantized(self) -> bool:
-        """model.onnx itself is INT8: the model was published so, and there is no FP32."""
-        return self.manifest.int8.state == "published"
-
-    @property
-    def by_precision(self) -> dict[Literal["FP32", "INT8"], Path]:
-        """The ONNX files, FP32 first where there is one."""
-        if self.quantized:
-            return {"INT8": self.fp32_path}
-        int8 = self.int8_path
-        return {"FP32": self.fp32_path} if int8 is None else {"FP32": self.fp32_path, "INT8": int8}
-
-    @property
-    def suspect(self) -> bool:
-        """Somebody found that a file is not what the manifest says; the next pull looks, and heals it."""
-        return is_marked(self.path)
-
-    @property
-    def report_path(self) -> Path | None:
-        """report.md, None when there is none."""
-        file = self.path / REPORT_FILE
-        return file if file.is_file() else None
-
-
-@dataclass(frozen=True, slots=True)
-class BrokenModel:
-    """A folder with a manifest that cannot be used, and why.
-
-    Attributes:
-        newer: a newer mecha has written it; a pull would destroy it.
-    """
-
-    name: str
-    reason: str
-    newer: bool = False
 
 
 class ModelStore:
@@ -227,14 +163,14 @@ class ModelStore:
             DiskError: what was published before still is.
         """
         final = self.models_dir / _checked(name)
-        _require_complete(name, staged, manifest)
+        require_complete(name, staged, manifest)
         require_ours(final)
         set_modes(staged)
         fsync_tree(staged)
         ordered = manifest.model_copy(update={"files": dict(sorted(manifest.files.items()))})
         write_file(staged / MANIFEST_FILE, sealed(ordered))
         # Read before: another process may remove it as soon as it is there.
-        published = replace(_open(staged, name, as_is=True), path=final)
+        published = replace(open_model(staged, name, as_is=True), path=final)
         replace_dir(staged, final, swap=self._swap)
         sweep(self.models_dir)
         return published
@@ -281,7 +217,7 @@ class ModelStore:
             if folder is None or content is None:
                 raise self._not_pulled(name)
             try:
-                manifest = _read_manifest(folder)
+                manifest = read_manifest(folder)
             except NewerFormatError:
                 raise
             except ConfigError as error:
@@ -305,7 +241,7 @@ class ModelStore:
             folder = current_dir(self.models_dir / name) if is_model_name(name) else None
             if folder is None or not (folder / MANIFEST_FILE).is_file():
                 return None
-            return _open(folder, name, as_is=last)
+            return open_model(folder, name, as_is=last)
         except NewerFormatError as error:
             return BrokenModel(name, str(error), newer=True)
         except (ConfigError, DiskError, NotFoundError) as error:
@@ -329,20 +265,6 @@ def _refuse_newer(found: PublishedModel | BrokenModel | None) -> None:
         )
 
 
-def _open(folder: Path, name: str, *, as_is: bool) -> PublishedModel:
-    """Read a model. Raises ConfigError and the like, and OSError, when there is something wrong with it."""
-    manifest = _read_manifest(folder)
-    spec = _read_spec(folder, manifest, as_is=as_is)
-    size = (folder / MODEL_FILE).stat().st_size
-    if manifest.name != name:
-        raise ConfigError(f'{MANIFEST_FILE}: name: got "{manifest.name}"; expected "{name}"')
-    record = manifest.files.get(MODEL_FILE)
-    if record is None or size != record.size_bytes:
-        expected = "a size in the manifest" if record is None else size_words(record.size_bytes)
-        raise ConfigError(f"{MODEL_FILE}: got {size_words(size)}; expected {expected}")
-    return PublishedModel(name, folder, manifest, spec)
-
-
 def _seen(file: Path) -> tuple[int, int] | None:
     """Return what no other file of this name has, None when it is gone."""
     try:
@@ -359,36 +281,11 @@ def _content(file: Path) -> bytes | None:
         return None
 
 
-def _read_manifest(folder: Path) -> Manifest:
-    text = read_text(folder / MANIFEST_FILE, where=MANIFEST_FILE)
-    document = parse_json(text, where=MANIFEST_FILE)
-    require_known_schema(document, MANIFEST_FILE)
-    return validated(Manifest, document, where=MANIFEST_FILE, line_of=json_line_of(text))
-
-
-def _read_spec(folder: Path, manifest: Manifest, *, as_is: bool) -> ModelSpec:
-    text = read_text(folder / SPEC_FILE, where=SPEC_FILE)
-    record = manifest.files.get(SPEC_FILE)
-    if not as_is and record is not None and sha256(text.encode()).hexdigest() != record.sha256:
-        raise ConfigError(f"{SPEC_FILE}: the content is not what {MANIFEST_FILE} says")
-    return validated(ModelSpec, parse_json(text, where=SPEC_FILE), where=SPEC_FILE, line_of=json_line_of(text))
-
-
 def _model_of(entry: str) -> str:
     """Return which model a folder of models/ is about, "" for none."""
     if entry.startswith(".") and entry.endswith(".previous"):
         return entry[1 : -len(".previous")]
     return "" if entry.startswith(".") else entry
-
-
-def _require_complete(name: str, staged: Path, manifest: Manifest) -> None:
-    if manifest.name != name:
-        raise ValueError(f"got the manifest of {manifest.name!r}; expected {name!r}")
-    for filename in {MODEL_FILE, SPEC_FILE, *manifest.files}:
-        record = manifest.files.get(filename)
-        file = staged / filename
-        if record is None or not file.is_file() or file.stat().st_size != record.size_bytes:
-            raise ValueError(f"{file} is not the file of the manifest: {record}")
 
 
 def _checked(name: str) -> str:

@@ -8,7 +8,8 @@ from mecha.store.blobs import link_or_copy
 from mecha.store.damage import mark
 from mecha.store.digests import file_record
 from mecha.store.manifest import FileRecord, Manifest
-from mecha.store.models import LABELS_FILE, SPEC_FILE, ModelStore, PublishedModel
+from mecha.store.models import ModelStore
+from mecha.store.published import LABELS_FILE, SPEC_FILE, PublishedModel
 
 # A person may have edited them, and means it.
 _EDITABLE = frozenset({SPEC_FILE, LABELS_FILE})
