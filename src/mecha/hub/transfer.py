@@ -20,6 +20,7 @@ from mecha.hub.answers import (
     refuse_html,
     wrong_size,
 )
+from mecha.hub.body import pieces
 from mecha.hub.line_faults import line_fault
 from mecha.hub.pace import RateLimit, RateWatch
 from mecha.hub.partial import PartialFile
@@ -91,7 +92,7 @@ class Transfer:
                     return step
                 if isinstance(step, AlreadyWhole):
                     return None
-                return self._receive(response.iter_raw(), step, answer)
+                return self._receive(pieces(response), step, answer)
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             fault = line_fault(error, self.remote.url)
             if not fault.passing:
