@@ -1,6 +1,11 @@
 """mecha: the model manager of an edge device."""
 
+import os
 from typing import TYPE_CHECKING, Any
+
+# From 1.29 on, onnxruntime for Linux reports names and digests of models to its maker unless this is set before it is
+# loaded; switching it off afterwards is too late for its device id. Who wants it sets the variable to 0.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __version__ = "0.1.0"
 __all__ = ["Detections", "Detector", "__version__"]
