@@ -114,16 +114,13 @@ def test_the_next_blocks_are_measured_where_the_first_do_not_help(monkeypatch: p
     assert search(harm, costs_of(dict.fromkeys("abcd", 2.0)))[0].leave_float == ("d",)
 
 
-def keep(
-    harm: Harm, costs: Costs, target: float, *, left: tuple[str, ...] = (), largest_cost: float = 1.0
-) -> tuple[Recipe, CurvePoint]:
+def keep(harm: Harm, costs: Costs, target: float, *, left: tuple[str, ...] = ()) -> tuple[Recipe, CurvePoint]:
     recipe, (point,) = keep_best_integer(
         harm,  # type: ignore[arg-type]  # asked for errors only
         Recipe({}, leave_float=left),
         "abcd",
         costs,
         target=target,
-        largest_cost=largest_cost,
     )
     return recipe, point
 
@@ -148,13 +145,6 @@ def test_from_the_other_side_what_saves_most_for_its_harm_stays_integer() -> Non
 def test_from_the_other_side_all_or_nothing_may_be_integer(target: float, left: tuple[str, ...]) -> None:
     harm = Harm(dict.fromkeys("abcd", 0.01))
     assert keep(harm, costs_of(dict.fromkeys("abcd", 2.0)), target)[0].leave_float == left
-
-
-def test_from_the_other_side_more_than_allowed_is_spent_only_on_what_is_far_off() -> None:
-    harm = Harm({"a": 0.03, "b": 0.02, "c": 0.02, "d": 0.01})
-    costs = costs_of(dict.fromkeys("abcd", 2.0))
-    assert keep(harm, costs, 0.01)[0].leave_float == ("a", "b", "c")
-    assert keep(harm, costs, 0.01, largest_cost=0.2)[0].leave_float == ("a",)
 
 
 def test_from_the_other_side_what_was_float_before_stays_so() -> None:

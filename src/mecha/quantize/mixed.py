@@ -96,7 +96,7 @@ def leave_worst_float(
 
 
 def keep_best_integer(
-    probe: Probe, recipe: Recipe, convs: Sequence[str], costs: Costs, *, target: float, largest_cost: float
+    probe: Probe, recipe: Recipe, convs: Sequence[str], costs: Costs, *, target: float
 ) -> tuple[Recipe, tuple[CurvePoint, ...]]:
     """Begin with every Conv float, and let as many be integer as the target allows, the most harmless first.
 
@@ -106,9 +106,7 @@ def keep_best_integer(
     Args:
         recipe: what it leaves float stays so.
         convs: names of the Convs that may be integer, in graph order.
-        target: error that is near enough.
-        largest_cost: share of the time that INT8 saves which may be spent to reach it; more is spent only where the
-            error is FAR_OFF.
+        target: error that is near enough, whatever it costs.
 
     Returns:
         The recipe, and its point of the curve.
@@ -116,13 +114,10 @@ def keep_best_integer(
     free = [name for name in convs if name not in recipe.leave_float]
     harm = {name: probe.error(_with(recipe, frozenset(free) - {name})) for name in free}
     order = sorted(free, key=lambda name: harm[name] / costs.of([name]))
-    allowed = costs.allowed(largest_cost)
     fewest, most = 0, len(order)
     while fewest < most:
         middle = (fewest + most + 1) // 2
-        tried = _with(recipe, frozenset(order[middle:]))
-        limit = target if costs.of(tried.leave_float) <= allowed else FAR_OFF * target
-        if probe.error(tried) <= limit:
+        if probe.error(_with(recipe, frozenset(order[middle:]))) <= target:
             fewest = middle
         else:
             most = middle - 1

@@ -276,7 +276,7 @@ class StaticBuild:
         if curve[-1].error <= FAR_OFF * self._target or costs.worth_having:
             return found, curve
         kept = [name for name in convs if name in integer]
-        return keep_best_integer(probe, recipe, kept, costs, target=self._target, largest_cost=largest_cost)
+        return keep_best_integer(probe, recipe, kept, costs, target=self._target)
 
     def _correct(self, probe: Probe, recipe: Recipe) -> Recipe:
         before = probe.error(recipe)
