@@ -45,6 +45,13 @@ def test_missing_photos_of_a_list_are_skipped_and_counted(tmp_path: Path) -> Non
     assert found.first_missing == f"{listing}:3: gone.png"
 
 
+def test_a_line_that_is_longer_than_a_path_may_be_names_a_photo_that_is_not_there(tmp_path: Path) -> None:
+    one, _ = touched(tmp_path, "a.png", "b.png")
+    listing = tmp_path / "list.txt"
+    listing.write_text(f"a.png\n{'[' * 5000}\n")
+    assert (listed_photos(listing).paths, listed_photos(listing).missing) == ((one,), 1)
+
+
 def test_a_list_of_which_more_than_half_is_missing_is_refused(tmp_path: Path) -> None:
     touched(tmp_path, "a.png")
     listing = tmp_path / "list.txt"

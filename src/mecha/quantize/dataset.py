@@ -12,7 +12,7 @@ from mecha.detect.images import IMAGE_SUFFIXES
 from mecha.errors import ConfigError, NotFoundError
 from mecha.faults import KeyFault
 from mecha.positions import KeyPath, LineOf
-from mecha.quantize.listing import Listing, listed_photos
+from mecha.quantize.listing import Listing, is_there, listed_photos
 from mecha.validation import Expected, Frozen, config_error, read_text, validated
 
 DATASET_SUFFIXES = frozenset({".yaml", ".yml"})
@@ -105,7 +105,7 @@ def _root(dataset: _Dataset, file: Path, project: Path, line_of: LineOf) -> Path
         return file.parent
     candidates = tuple(dict.fromkeys(folder / Path(dataset.path).expanduser() for folder in (file.parent, project)))
     for folder in candidates:
-        if folder.is_dir():
+        if is_there(folder) and folder.is_dir():
             return folder
     nowhere = f"{candidates[0]} is no folder"
     if len(candidates) > 1:
@@ -121,7 +121,7 @@ def _there(root: Path, name: str) -> Path | None:
     """
     for relative in (name, name.removeprefix("../")):
         path = root / Path(relative).expanduser()
-        if path.exists():
+        if is_there(path):
             return path
     return None
 

@@ -55,7 +55,7 @@ def listed_photos(file: Path, *other_roots: Path) -> Listing:
     found: list[Path] = []
     first_missing = ""
     for number, name in named:
-        path = next((root / name for root in roots if (root / name).is_file()), None)
+        path = next((root / name for root in roots if is_there(root / name) and (root / name).is_file()), None)
         if path is not None:
             found.append(path)
         elif not first_missing:
@@ -63,6 +63,15 @@ def listed_photos(file: Path, *other_roots: Path) -> Listing:
     listing = Listing(tuple(found), len(named), first_missing)
     require_most(listing, str(file))
     return listing
+
+
+def is_there(path: Path) -> bool:
+    """Tell whether there is anything; a text that cannot be a path, because it is too long, names nothing."""
+    try:
+        path.stat()
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def require_most(listing: Listing, where: str) -> None:
