@@ -249,7 +249,7 @@ def commands(bench: Bench, *lines: tuple[str, ...]) -> tuple[Outcome, ...]:
 def chosen(count: int, chance: random.Random) -> list[Scenario]:
     """Return so many scenarios, each about as often as its weight says, in an order of chance."""
     deck = [scenario for scenario in SCENARIOS for _ in range(scenario.weight)]
-    many = [deck[number * len(deck) // count] for number in range(count)]
+    many = [deck[(2 * number + 1) * len(deck) // (2 * count)] for number in range(count)]
     chance.shuffle(many)
     return many
 
