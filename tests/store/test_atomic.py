@@ -74,6 +74,25 @@ def test_a_folder_that_cannot_be_put_in_place_leaves_the_old_one(
     assert [entry.name for entry in tmp_path.iterdir()] == ["m"]
 
 
+@pytest.mark.parametrize("swap", [exchange, no_exchange])
+def test_a_folder_is_put_in_place_when_another_process_removes_the_old_one_at_that_moment(
+    tmp_path: Path, swap: Callable[[Path, Path], bool]
+) -> None:
+    final = tmp_path / "m"
+    staged = unfinished_path(final, "staging")
+    for folder in (final, staged):
+        folder.mkdir()
+        (folder / "from").write_text(folder.name)
+
+    def swap_late(first: Path, second: Path) -> bool:
+        discard(final)
+        return swap(first, second)
+
+    replace_dir(staged, final, swap=swap_late)
+    assert (final / "from").read_text() == staged.name
+    assert [entry.name for entry in tmp_path.iterdir()] == ["m"]
+
+
 @pytest.mark.skipif(sys.platform not in ("linux", "darwin"), reason="no such call")
 def test_two_names_are_exchanged_in_one_step(tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"

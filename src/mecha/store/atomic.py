@@ -8,6 +8,7 @@ A folder takes the place of another by an exchange of the two names in one step.
 `.<name>.previous` is what counts: the rule that `current_dir` reads by.
 """
 
+import errno
 import itertools
 import os
 import re
@@ -42,6 +43,8 @@ Kind = Literal["tmp", "staging", "removed"]
 
 UNFINISHED = re.compile(r"\..+\.(?P<pid>\d+)-(?P<started>\d+)-\d+\.(?:tmp|staging|removed)")
 _numbers = itertools.count()
+# How often another process may remove a folder while this one puts a new one in its place.
+_LOOKS = 10
 
 
 def write_file(path: Path, data: bytes, mode: int = 0o644) -> None:
@@ -77,15 +80,29 @@ def replace_dir(staged: Path, final: Path, *, swap: Exchange = exchange) -> None
         DiskError: `final` is as it was.
     """
     try:
-        if not os.path.lexists(final):
-            staged.rename(final)
-        elif not swap(staged, final):
-            _replace_in_two_steps(staged, final)
+        _put(staged, final, swap)
     except OSError as error:
         raise disk_error(error, final, "put the new folder in place") from error
     fsync_dir(final.parent)
     discard(staged)
     discard(previous_dir(final))
+
+
+def _put(staged: Path, final: Path, swap: Exchange) -> None:
+    for _ in range(_LOOKS):
+        there = os.path.lexists(final)
+        try:
+            if not there:
+                staged.rename(final)
+            elif not swap(staged, final):
+                _replace_in_two_steps(staged, final)
+        except FileNotFoundError:
+            # Another process removed what was there between the look and the exchange.
+            if there and os.path.lexists(staged):
+                continue
+            raise
+        return
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(final))
 
 
 def _replace_in_two_steps(staged: Path, final: Path) -> None:

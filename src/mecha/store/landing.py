@@ -20,6 +20,8 @@ def require_ours(final: Path) -> None:
         if not final.is_dir() or final.is_symlink() or any((final / name).exists() for name in _OURS):
             return
         held = next(final.iterdir(), None)
+    except FileNotFoundError:
+        return  # another process has removed it meanwhile
     except OSError as error:
         raise disk_error(error, final, "look into the folder") from error
     if held is not None:
