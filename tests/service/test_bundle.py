@@ -19,7 +19,7 @@ from mecha.catalog.catalog import read_catalog
 from mecha.catalog.schema import CalibrationConfig
 from mecha.quantize.key import build_key
 from mecha.service.calibration import calibration_on_disk
-from mecha.service.pull import int8_key
+from mecha.service.request import int8_key
 from mecha.store.blobs import BlobCache
 from mecha.store.digests import file_record
 from mecha.store.lockfile import LockedFile, LockFile

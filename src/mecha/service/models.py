@@ -1,7 +1,6 @@
 """ModelService: pull, list, show, verify, remove, quantize, bench, eval. What the command line and programs call."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,13 +9,13 @@ from mecha.catalog.schema import ModelCatalogEntry
 from mecha.errors import UsageError
 from mecha.progress import Progress, silent
 from mecha.project import Project, cache_dir, cache_quota_bytes
-from mecha.service.fetch import Fetcher
 from mecha.service.measurement import benched, evaluated, tuned
 from mecha.service.pinning import is_frozen, note_missing, project_lock, refuse_frozen, require_locked
 from mecha.service.provenance import entry_of
 from mecha.service.report import AdoptionReport, Evaluation, ModelRow, PullPlan, PullReport
 from mecha.service.request import PullOptions, wanted_file, wanted_int8
 from mecha.service.rows import model_details, model_row
+from mecha.service.workplace import Workplace
 from mecha.store.blobs import BlobCache, packaged_models
 from mecha.store.damage import Fault
 from mecha.store.kept import KeptModels
@@ -24,12 +23,10 @@ from mecha.store.manifest import ChosenCalibration
 from mecha.store.models import ModelStore
 
 if TYPE_CHECKING:
-    from mecha.hub.source import Source
     from mecha.quantize.gathering import Live
     from mecha.service.addition import Addition
     from mecha.service.bundling import Bundles
     from mecha.service.collection import Collection
-    from mecha.service.publication import Place
     from mecha.service.pull import Pull
     from mecha.service.recalibration import RecalibrationReport
     from mecha.service.updates import Updates
@@ -47,12 +44,12 @@ class ModelService:
     def __init__(self, project: Project, environ: Mapping[str, str], *, seeds: tuple[Path, ...] | None = None) -> None:
         self.project = project
         self.store = ModelStore(project.models_dir)
-        self._environ = environ
-        self._cache = BlobCache(
+        cache = BlobCache(
             cache_dir(environ),
             seeds=packaged_models() if seeds is None else seeds,
             quota_bytes=cache_quota_bytes(project.settings, environ),
         )
+        self._work = Workplace(project, environ, self.store, cache)
         self._lock_file = project_lock(project)
 
     def pull(self, name: str, options: PullOptions | None = None, progress: Progress = silent) -> PullReport:
@@ -71,11 +68,11 @@ class ModelService:
         Raises:
             MechaError: as pull, up to where the file is resolved.
         """
-        options = self._as_frozen(options or PullOptions())
+        options = self._work.as_frozen(options or PullOptions())
         entry = load_catalog(self.project).get(name)
         if options.frozen:
             require_locked(entry, options, self.project, self.store.published(name))
-        fetcher = self._fetcher(options, self._cache)
+        fetcher = self._work.fetcher(options, self._work.cache)
         wanted = wanted_file(entry, options, self.project.root)
         size, missing = fetcher.cost(wanted)
         quantize = wanted_int8(entry, options)
@@ -168,10 +165,10 @@ class ModelService:
         """
         from mecha.service.addition import add, new_entry
 
-        refuse_frozen(self._environ, "mecha models add")
+        refuse_frozen(self._work.environ, "mecha models add")
         entry = new_entry(addition, folder, self.project.catalog_file.parent)
-        place = self._place(entry.name)
-        fetcher = self._fetcher(PullOptions(), place.cache)
+        place = self._work.place(entry.name)
+        fetcher = self._work.fetcher(PullOptions(), place.cache)
         return add(entry, self.project, place, self._lock_file, fetcher, progress)
 
     def adopt(self, name: str, file: Path, progress: Progress = silent) -> AdoptionReport:
@@ -182,8 +179,8 @@ class ModelService:
         """
         from mecha.service.adoption import Adoption
 
-        place, entry = self._place(name), entry_of(self.store.require(name), self.project)
-        return Adoption(place, entry, self._fetcher(PullOptions(), place.cache), progress).run(file)
+        place, entry = self._work.place(name), entry_of(self.store.require(name), self.project)
+        return Adoption(place, entry, self._work.fetcher(PullOptions(), place.cache), progress).run(file)
 
     def recalibrate(
         self, name: str, frames: Path, *, seen_by: str, progress: Progress = silent
@@ -203,7 +200,7 @@ class ModelService:
         from mecha.service.recalibration import Recalibration
 
         published = self.store.require(name)
-        return Recalibration(self._place(name), entry_of(published, self.project), progress).run(frames, seen_by)
+        return Recalibration(self._work.place(name), entry_of(published, self.project), progress).run(frames, seen_by)
 
     def rows(self) -> tuple[ModelRow, ...]:
         """Return every model that a catalog names or that is published, by name."""
@@ -238,13 +235,13 @@ class ModelService:
         from mecha.service.healing import remedies
 
         faults, published = self.store.verify(name), self.store.published(name)
-        return remedies(self._place(name), published, faults) if faults and published is not None else faults
+        return remedies(self._work.place(name), published, faults) if faults and published is not None else faults
 
     def updates(self) -> "Updates":
         """Return what tells of newer versions, brings them and goes back; see service/updates.py."""
         from mecha.service.updates import Updates
 
-        return Updates(self.project, self._environ, self.store, self._place, self._source(offline=False))
+        return Updates(self.project, self._work.environ, self.store, self._work.place, self._work.source(offline=False))
 
     def collect(self, *, dry_run: bool = False) -> "Collection":
         """Remove what nothing uses from the user cache, and what was left behind there and in the models folder.
@@ -254,7 +251,7 @@ class ModelService:
         """
         from mecha.service.collection import Collector
 
-        return Collector(self.project, self._cache).collect(dry_run=dry_run)
+        return Collector(self.project, self._work.cache).collect(dry_run=dry_run)
 
     def remove(self, name: str) -> None:
         """Remove a published model and what it was before; the cache keeps its files for the next pull.
@@ -312,11 +309,11 @@ class ModelService:
         """Return what writes models into bundles and takes them out; see service/bundling.py."""
         from mecha.service.bundling import Bundles
 
-        lock_file = project_lock(self.project, frozen=is_frozen(self._environ))
-        return Bundles(self.project, self.store, self._cache, lock_file, self._pulling, self._pull, progress)
+        lock_file = project_lock(self.project, frozen=is_frozen(self._work.environ))
+        return Bundles(self.project, self.store, self._work.cache, lock_file, self._pulling, self._pull, progress)
 
     def _pull(self, entry: ModelCatalogEntry, options: PullOptions, progress: Progress) -> PullReport:
-        options = self._as_frozen(options)
+        options = self._work.as_frozen(options)
         published = self.store.published(entry.name)
         if options.frozen:
             require_locked(entry, options, self.project, published)
@@ -327,37 +324,5 @@ class ModelService:
     def _pulling(self, entry: ModelCatalogEntry, options: PullOptions, progress: Progress) -> "Pull":
         from mecha.service.pull import Pull
 
-        place = self._place(entry.name)
-        return Pull(place, entry, self._fetcher(options, place.cache), options, progress)
-
-    def _as_frozen(self, options: PullOptions) -> PullOptions:
-        return replace(options, frozen=options.frozen or is_frozen(self._environ))
-
-    def _place(self, name: str) -> "Place":
-        """Return where the model is worked on; what is published of it stands in where the cache was emptied."""
-        from mecha.service.publication import Place
-
-        published = self.store.published(name)
-        seeds = (published.fp32_path,) if published is not None else ()
-        cache = BlobCache(self._cache.root, seeds=(*self._cache.seeds, *seeds), quota_bytes=self._cache.quota_bytes)
-        return Place(self.project, self.store, cache)
-
-    def _fetcher(self, options: PullOptions, cache: BlobCache) -> Fetcher:
-        options = self._as_frozen(options)
-        return Fetcher(
-            cache,
-            # One for each pull: it remembers what the pull used.
-            project_lock(self.project, frozen=options.frozen),
-            self._source(offline=options.offline),
-            settings=self.project.settings.hub,
-            renew=options.force and not options.frozen,
-            limit_bytes_per_s=options.limit_bytes_per_s,
-        )
-
-    def _source(self, *, offline: bool) -> Callable[[], "Source"]:
-        def make() -> "Source":
-            from mecha.hub.mirrors import hub_source
-
-            return hub_source(self._environ, self.project.settings.hub, offline=offline)
-
-        return make
+        place = self._work.place(entry.name)
+        return Pull(place, entry, self._work.fetcher(options, place.cache), options, progress)

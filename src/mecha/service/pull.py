@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from mecha.catalog.schema import ModelCatalogEntry, QuantizeConfig
 from mecha.errors import ConfigError, DiskError, MechaError, NotFoundError, QuantizationError
 from mecha.progress import Progress
-from mecha.quantize.key import build_key
 from mecha.service.adoption import Adoption, is_adopted, still_holds
 from mecha.service.attachment import Reached, download_of
 from mecha.service.build import run_build
@@ -27,8 +26,9 @@ from mecha.service.job import BuildJob
 from mecha.service.licence import LicenceFirst
 from mecha.service.publication import RECORD_FILE, Place
 from mecha.service.report import PullReport
-from mecha.service.request import PullOptions, wanted_file, wanted_int8
+from mecha.service.request import PullOptions, int8_key, wanted_file, wanted_int8
 from mecha.service.room import with_room
+from mecha.service.rows import pull_report
 from mecha.service.switching import is_settled, put, settle
 from mecha.service.tuning import TUNED_FILE, holding
 from mecha.service.turn import turn
@@ -335,31 +335,8 @@ class Pull:
         )
 
     def _report(self, published: PublishedModel, *, changed: bool) -> PullReport:
-        int8 = published.manifest.int8
-        gate = int8.gate
-        built = int8.state in ("built", "published")
-        return PullReport(
-            name=published.name,
-            path=str(published.path),
-            changed=changed,
-            method=int8.method if built else None,
-            verdict=gate.verdict if gate else None,
-            provisional=bool(int8.calibration and int8.calibration.provisional and built),
-            speedup=gate.speedup if gate else None,
-            agreement=gate.agreement.agreement if gate and gate.agreement else None,
-            downloaded_bytes=self._downloaded_bytes,
-            licence=published.manifest.licence,
-            message=int8.message,
-            change=(int8.change.before, int8.change.after) if int8.change and self._options.calibration else None,
-        )
-
-
-def int8_key(entry: ModelCatalogEntry, fp32_sha256: str, quantize: QuantizeConfig, calibration_digest: str) -> str:
-    """Return the digest of all that an INT8 build of an entry depends on."""
-    options = quantize.model_dump(exclude={"enabled", "method", "calibration"})
-    options["input_size"] = entry.input_size
-    options["family"] = entry.family
-    return build_key(fp32_sha256, quantize.method, options, calibration_digest)
+        calibrated = self._options.calibration is not None
+        return pull_report(published, changed=changed, calibrated=calibrated, downloaded_bytes=self._downloaded_bytes)
 
 
 def _has_its_files(published: PublishedModel) -> bool:

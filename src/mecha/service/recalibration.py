@@ -12,7 +12,7 @@ from mecha.service.build_report import REPORT_FILES
 from mecha.service.collection import at_work
 from mecha.service.job import BuildJob, Rival
 from mecha.service.publication import Place, publish
-from mecha.service.pull import int8_key
+from mecha.service.request import int8_key
 from mecha.store.digests import folder_records
 from mecha.store.locks import exclusive
 from mecha.store.manifest import Int8Record

@@ -6,6 +6,7 @@ from typing import Literal, get_args
 
 from mecha.catalog.schema import Method, ModelCatalogEntry, QuantizeConfig
 from mecha.errors import UsageError
+from mecha.quantize.key import build_key
 from mecha.service.fetch import Wanted
 from mecha.store.manifest import ChosenCalibration
 from mecha.store.published import PublishedModel
@@ -53,6 +54,14 @@ def wanted_int8(entry: ModelCatalogEntry, options: PullOptions) -> QuantizeConfi
     if options.method is not None:
         config = config.model_copy(update={"method": options.method, "enabled": True})
     return config if config.enabled and options.quantize else None
+
+
+def int8_key(entry: ModelCatalogEntry, fp32_sha256: str, quantize: QuantizeConfig, calibration_digest: str) -> str:
+    """Return the digest of all that an INT8 build of an entry depends on."""
+    options = quantize.model_dump(exclude={"enabled", "method", "calibration"})
+    options["input_size"] = entry.input_size
+    options["family"] = entry.family
+    return build_key(fp32_sha256, quantize.method, options, calibration_digest)
 
 
 def wanted_file(entry: ModelCatalogEntry, options: PullOptions, root: Path) -> Wanted:

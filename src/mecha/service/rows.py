@@ -3,7 +3,7 @@
 from typing import Any
 
 from mecha.catalog.schema import ModelCatalogEntry
-from mecha.service.report import ModelRow
+from mecha.service.report import ModelRow, PullReport
 from mecha.store.published import INT8_FILE, MODEL_FILE, BrokenModel, PublishedModel
 
 
@@ -65,3 +65,28 @@ def _is_tuned_here(published: PublishedModel | None) -> bool:
     from mecha.service.tuning import holds_here
 
     return holds_here(tuned)
+
+
+def pull_report(published: PublishedModel, *, changed: bool, calibrated: bool, downloaded_bytes: int) -> PullReport:
+    """Return what a pull says of the model that is published now.
+
+    Args:
+        calibrated: the pull was asked to calibrate on something else than before.
+    """
+    int8 = published.manifest.int8
+    gate = int8.gate
+    built = int8.state in ("built", "published")
+    return PullReport(
+        name=published.name,
+        path=str(published.path),
+        changed=changed,
+        method=int8.method if built else None,
+        verdict=gate.verdict if gate else None,
+        provisional=bool(int8.calibration and int8.calibration.provisional and built),
+        speedup=gate.speedup if gate else None,
+        agreement=gate.agreement.agreement if gate and gate.agreement else None,
+        downloaded_bytes=downloaded_bytes,
+        licence=published.manifest.licence,
+        message=int8.message,
+        change=(int8.change.before, int8.change.after) if int8.change and calibrated else None,
+    )
