@@ -1,6 +1,7 @@
 """Fixtures shared by all tests."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 # As in the process that makes INT8: threads of numpy's own only take turns with onnxruntime's.
@@ -33,3 +34,11 @@ def private_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
             monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(home))
     return home
+
+
+@pytest.fixture(params=[0o000, 0o022, 0o077], ids=["000", "022", "077"])
+def umask(request: pytest.FixtureRequest) -> Iterator[int]:
+    """Run with a mask that hides nothing, the usual, or all from others; the mask."""
+    before = os.umask(request.param)
+    yield request.param
+    os.umask(before)

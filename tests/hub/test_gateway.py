@@ -13,8 +13,7 @@ import pytest
 from mecha.hub.mirror import running_mirror
 from tests.hub.rough_server import Reply, always, rough_server
 from tests.hub.test_mirror_client import run_client
-from tests.hub.test_mirrors import CATALOG
-from tests.reliability.faulty_hub import COMMIT, SIZE, FaultyHub, faulty_hub, model_of
+from tests.reliability.faulty_hub import CATALOG, COMMIT, SIZE, FaultyHub, faulty_hub, model_of
 from tests.service.conftest import Bench
 
 FILE = f"/owner/name/resolve/{COMMIT}/model.onnx"

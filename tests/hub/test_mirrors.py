@@ -11,17 +11,9 @@ from mecha.errors import AccessDeniedError, NetworkError, NotFoundError
 from mecha.hub.mirrors import MirroredSource, hub_source, refused_by_all
 from mecha.project import HubSettings
 from tests.hub.rough_server import Move, Reply, always
-from tests.reliability.faulty_hub import SIZE, FaultyHub, faulty_hub, model_of
+from tests.reliability.faulty_hub import CATALOG, SIZE, FaultyHub, faulty_hub, model_of
 from tests.service.conftest import Bench
 
-CATALOG = """
-[[models]]
-name = "m"
-task = "object-detection"
-repo = "owner/name"
-filename = "model.onnx"
-license = "Apache-2.0"
-"""
 NOBODY = "http://127.0.0.1:9"
 CUT = 40_000
 

@@ -1,9 +1,7 @@
 """A download that is not whole is its owner's alone, whatever the umask says."""
 
-import os
 import stat
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,13 +15,6 @@ from mecha.service.local import copied
 from tests.hub.rough_server import Reply, always, honest, rough_server
 
 CONTENT = bytes(range(256)) * 40
-
-
-@pytest.fixture(params=[0o000, 0o022, 0o077], ids=["000", "022", "077"])
-def umask(request: pytest.FixtureRequest) -> Iterator[int]:
-    before = os.umask(request.param)
-    yield request.param
-    os.umask(before)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such modes")

@@ -3,8 +3,7 @@
 import sys
 from pathlib import Path
 
-from tests.hub.test_mirrors import CATALOG
-from tests.reliability.faulty_hub import SIZE, faulty_hub, model_of
+from tests.reliability.faulty_hub import CATALOG, SIZE, faulty_hub, model_of
 from tests.service.conftest import Bench
 
 # As the Hub answers for such a file; who follows them asks other servers, in another protocol.

@@ -10,6 +10,15 @@ import onnx
 from tests.detect.blob_detector import blob_detector
 from tests.hub.rough_server import Move, Reply, RoughServer, Seen, rough_server
 
+# It names the model that such a Hub has.
+CATALOG = """
+[[models]]
+name = "m"
+task = "object-detection"
+repo = "owner/name"
+filename = "model.onnx"
+license = "Apache-2.0"
+"""
 SIZE = 100_000
 COMMIT = "c" * 40
 

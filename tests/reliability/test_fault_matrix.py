@@ -10,18 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.hub.rough_server import Move, Reply, Seen, always
-from tests.reliability.faulty_hub import SIZE, FaultyHub, faulty_hub, model_of
+from tests.reliability.faulty_hub import CATALOG, SIZE, FaultyHub, faulty_hub, model_of
 from tests.service.conftest import Bench
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/reliability.md"
-CATALOG = """
-[[models]]
-name = "m"
-task = "object-detection"
-repo = "owner/name"
-filename = "model.onnx"
-license = "Apache-2.0"
-"""
 # Set as a user would: nobody waits 30 s for silence in a test.
 SETTINGS = """
 [hub]

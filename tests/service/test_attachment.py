@@ -6,17 +6,8 @@ from pathlib import Path
 
 import pytest
 from tests.hub.rough_server import Reply
-from tests.reliability.faulty_hub import SIZE, FaultyHub, faulty_hub, model_of
+from tests.reliability.faulty_hub import CATALOG, SIZE, FaultyHub, faulty_hub, model_of
 from tests.service.conftest import Bench
-
-CATALOG = """
-[[models]]
-name = "m"
-task = "object-detection"
-repo = "owner/name"
-filename = "model.onnx"
-license = "Apache-2.0"
-"""
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import json
 import os
 import stat
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -102,13 +101,6 @@ def test_a_manifest_that_names_files_elsewhere_is_broken(store: ModelStore, name
     assert not is_file_name(name)
     assert isinstance(found, BrokenModel)
     assert "the name of a file in the model's folder: letters, digits, . _ and -, without a path" in found.reason
-
-
-@pytest.fixture(params=[0o000, 0o022, 0o077], ids=["000", "022", "077"])
-def umask(request: pytest.FixtureRequest) -> Iterator[int]:
-    before = os.umask(request.param)
-    yield request.param
-    os.umask(before)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such modes")
