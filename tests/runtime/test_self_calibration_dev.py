@@ -118,8 +118,7 @@ def test_the_new_int8_runs_between_two_frames_and_none_is_lost(root: Path, tmp_p
     assert summary.failure == ""
     camera, detector = summary.nodes["camera"], summary.nodes["object-detector"]
     inferred = [event["frame"] for event in run.events if event["event"] == "inference"]
-    # On a busy machine the camera may see a few more before it ends, too late for the detector.
-    assert detector.frames + detector.dropped == inferred[-1] + 1 <= camera.frames
+    assert detector.frames + detector.dropped == camera.frames
     numbers = [result.frame for result in run.results]
     assert numbers == sorted(set(numbers))
     assert numbers == [frame for frame in inferred if frame in set(numbers)]
