@@ -10,6 +10,8 @@ from mecha.runtime.slot import DetectorSlot
 from mecha.runtime.variants import Wanted
 
 DETECTIONS = "/vision/object/detections"
+SAID = ("use_int8", "enabled", "self_calibrate")
+"""Keys of the config that a ControlMessage may say otherwise."""
 
 
 class DetectorConfig(NodeConfig):
@@ -54,21 +56,22 @@ class ObjectDetector(Node[DetectorConfig]):
         self.slot = DetectorSlot(ModelLoader(self.root), log=self.log, on_swap=self.report_swap)
         self.slot.start(self.wanted())
         self.calibration = SelfCalibration(self.root, self.log.name, self.log)
-        self.calibration.switch(on=self.config.self_calibrate)
+        self.calibrate()
 
     def configure(self, previous: DetectorConfig) -> None:
         """Load what config.json says now, beside the frames."""
         # What was said over the topic holds until config.json says something else about the same key.
-        changed = {key for key in ("use_int8", "enabled") if getattr(previous, key) != getattr(self.config, key)}
+        changed = {key for key in SAID if getattr(previous, key) != getattr(self.config, key)}
         self.said = self.said.model_copy(update=dict.fromkeys(changed))
         self.slot.want(self.wanted())
-        self.calibration.switch(on=self.config.self_calibrate)
+        self.calibrate()
 
     def step(self, message: FrameMessage | ControlMessage) -> None:
         """Detect in a frame, or do as the message says."""
         if isinstance(message, ControlMessage):
             self.said = self.said.model_copy(update=message.model_dump(exclude_none=True))
             self.slot.want(self.wanted())
+            self.calibrate()
         elif self.config.enabled if self.said.enabled is None else self.said.enabled:
             result = self.slot.run(message.frame_bgr)
             self.report_inference(result.times.total_ms, result.precision, message.seq)
@@ -79,6 +82,11 @@ class ObjectDetector(Node[DetectorConfig]):
         """Stop loading and building."""
         self.calibration.close()
         self.slot.close()
+
+    def calibrate(self) -> None:
+        """Build INT8 from what is seen here, or stop it, as was said or the config says."""
+        said = self.said.self_calibrate
+        self.calibration.switch(on=self.config.self_calibrate if said is None else said)
 
     def wanted(self) -> Wanted:
         """Return what is to run: the config, and over it what was said."""

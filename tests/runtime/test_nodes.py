@@ -217,6 +217,21 @@ def test_a_detector_can_be_switched_off_and_on(running: Running) -> None:
     assert [one.frame for one in bench.detections] == [3]
 
 
+def test_self_calibration_can_be_switched_off_and_on(running: Running) -> None:
+    with running("object-detector") as bench:
+        listening(bench)
+        calibration = bench.loop._node.calibration
+        assert calibration._worker is not None
+        bench.command(self_calibrate=False)
+        wait_for(lambda: calibration._worker is None)
+        # What the config says about other keys changes nothing about it.
+        bench.set(model="blobs", use_int8=False, score_threshold=0.5)
+        wait_for(lambda: bench.loop._node.config.score_threshold == 0.5)
+        assert calibration._worker is None
+        bench.command(self_calibrate=True)
+        wait_for(lambda: calibration._worker is not None)
+
+
 def test_a_faulty_config_leaves_the_detector_as_it_is(running: Running, caplog: pytest.LogCaptureFixture) -> None:
     with running("object-detector") as bench:
         listening(bench)

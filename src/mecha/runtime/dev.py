@@ -13,6 +13,7 @@ from typing import Any
 
 from mecha.errors import INTERRUPTED_EXIT_CODE, NotFoundError
 from mecha.project import Project
+from mecha.runtime.bus import Bus
 from mecha.runtime.bus.place import BUS_VARIABLE, BusPlace
 from mecha.runtime.config import CONFIG_VARIABLE
 from mecha.runtime.events import SUPERVISED_VARIABLE
@@ -82,6 +83,7 @@ def run_dev(
     on_line: Callable[[str], None],
     on_event: Callable[[dict[str, Any]], None],
     *,
+    on_begin: Callable[[Supervisor, Bus], None] = lambda supervisor, bus: None,  # noqa: ARG005 - nobody asks
     environ: Mapping[str, str] = os.environ,
 ) -> DevSummary:
     """Run nodes until a source has come to its end, the time is over, a node fails for good, or a signal comes.
@@ -91,7 +93,8 @@ def run_dev(
     Args:
         nodes: their names; none means all of the project.
         on_line: gets each line of the log, prefixed. Called in this thread, as is on_event.
-        on_event: gets "inference", "swap" and "error" events, as `mecha dev --json` writes them.
+        on_event: gets the events, as `mecha dev --json` writes them.
+        on_begin: called once before the nodes are started, with what commands them while they run.
 
     Raises:
         NotFoundError: the project has no such node, or none at all.
@@ -101,7 +104,7 @@ def run_dev(
     """
     names = _required_nodes(project, nodes)
     place = BusPlace(project.root, environ)
-    with place.hosted(project.settings.bus) as (_, endpoint):
+    with place.hosted(project.settings.bus) as (bus, endpoint):
         environs = {name: _environ(project, name, endpoint, options, environ) for name in names}
         supervisor = Supervisor(
             project.root,
@@ -112,6 +115,7 @@ def run_dev(
             duration_s=options.duration_s,
             stop_deadline_s=options.stop_deadline_s,
         )
+        on_begin(supervisor, bus)
         with _signals_to(supervisor.stop) as came:
             outcome = supervisor.run()
     exit_code = outcome.exit_code or (INTERRUPTED_EXIT_CODE if signal.SIGINT in came else 0)

@@ -187,12 +187,14 @@ class ControlMessage(Frozen):
     Attributes:
         use_int8: as in config.json; None changes nothing.
         enabled: as in config.json; None changes nothing.
+        self_calibrate: as in config.json; None changes nothing.
     """
 
     newest_wins: ClassVar[bool] = False
 
     use_int8: bool | Literal["auto"] | None = None
     enabled: bool | None = None
+    self_calibrate: bool | None = None
 
     def encode(self) -> tuple[bytes, bytes]:
         """Return the JSON, without what changes nothing."""
