@@ -381,12 +381,12 @@ def test_a_project_without_nodes_says_how_to_get_some(tmp_path: Path) -> None:
         (
             "x = 1",
             ConfigError,
-            "got no class that derives from Node; expected one class that derives from mecha.runtime.node.Node",
+            "got no class that derives from Node; expected one class that derives from mecha.Node",
         ),
         (
             "from mecha.runtime.node import Node\nclass A(Node): ...\nclass B(Node): ...",
             ConfigError,
-            "got A or B; expected one class that derives from mecha.runtime.node.Node",
+            "got A or B; expected one class that derives from mecha.Node",
         ),
     ],
 )

@@ -1,7 +1,6 @@
 """What a node is: a class with `setup`, `step` and `close` in nodes/<name>/node.py.
 
-from mecha.runtime.messages import DetectionsMessage, JsonMessage
-from mecha.runtime.node import Node
+from mecha import DetectionsMessage, JsonMessage, Node
 
 class Counter(Node):
     inputs = {"/vision/object/detections": DetectionsMessage}

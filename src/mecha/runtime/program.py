@@ -57,7 +57,7 @@ def load_node(nodes_dir: Path, name: str) -> type[Node[Any]]:
     nodes = [one for one in found if not any(other is not one and issubclass(other, one) for other in found)]
     if len(nodes) != 1:
         got = alternatives([one.__name__ for one in nodes]) if nodes else "no class that derives from Node"
-        raise ConfigError(f"{program}: got {got}; expected one class that derives from mecha.runtime.node.Node")
+        raise ConfigError(f"{program}: got {got}; expected one class that derives from mecha.Node")
     return nodes[0]
 
 
