@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mecha.runtime.power import PowerState, power_state
+from mecha.runtime.power import Heat, PowerState, heat, power_state
 
 POLICY = "devices/system/cpu/cpufreq/policy0"
 ZONE = "class/thermal/thermal_zone0"
@@ -118,3 +118,27 @@ def test_what_speaks_against_work_that_can_wait(tmp_path: Path, files: dict[str,
 )
 def test_what_only_looks_like_it(tmp_path: Path, files: dict[str, str]) -> None:
     assert power_state(sys_of(tmp_path, files)).objection is None
+
+
+def test_a_system_that_tells_no_temperature_has_none(tmp_path: Path) -> None:
+    assert heat(tmp_path) == Heat(None, None, "", None, None)
+
+
+def test_the_part_that_is_nearest_to_its_limit_is_told(tmp_path: Path) -> None:
+    other = "class/thermal/thermal_zone1"
+    files = {
+        f"{ZONE}/temp": "60000",
+        f"{ZONE}/type": "gpu-thermal",
+        f"{other}/temp": "58000",
+        f"{other}/type": "cpu-thermal",
+        f"{other}/trip_point_0_type": "passive",
+        f"{other}/trip_point_0_temp": "70000",
+        PI: "0",
+    }
+    assert heat(sys_of(tmp_path, files)) == Heat(58.0, 12.0, "cpu-thermal", "", None)
+
+
+def test_how_often_the_cpu_was_slowed_down_is_told(tmp_path: Path) -> None:
+    core = "devices/system/cpu/cpu{}/thermal_throttle/{}_throttle_count"
+    files = {core.format(0, "core"): "2", core.format(0, "package"): "1", core.format(1, "core"): "3"}
+    assert heat(sys_of(tmp_path, files)).throttle_count == 6

@@ -45,6 +45,25 @@ class PowerState:
         return self.saving or self.throttled or self.hot or None
 
 
+@dataclass(frozen=True, slots=True)
+class Heat:
+    """How warm a device is; None for what its system does not tell.
+
+    Attributes:
+        temperature_c: of the part that is nearest to the temperature at which the system begins to cool or slow it.
+        headroom_c: degrees left until then, below 0 past it.
+        part: its name, "" where there is none.
+        throttled: what slows the device down, "" when nothing does.
+        throttle_count: how often the CPU was slowed down for its heat since the system began.
+    """
+
+    temperature_c: float | None
+    headroom_c: float | None
+    part: str
+    throttled: str | None
+    throttle_count: int | None
+
+
 def power_state(sys_root: Path = SYS) -> PowerState:
     """Read what the system tells now.
 
@@ -54,6 +73,19 @@ def power_state(sys_root: Path = SYS) -> PowerState:
     return PowerState(
         saving=_first(_saving(sys_root)), throttled=_first(_throttled(sys_root)), hot=_first(_hot(sys_root))
     )
+
+
+def heat(sys_root: Path = SYS) -> Heat:
+    """Read how warm the device is now.
+
+    Args:
+        sys_root: where Linux shows it.
+    """
+    parts = [(limit_c - at_c, at_c, name) for name, at_c, limit_c in _zones(sys_root)]
+    headroom_c, temperature_c, part = min(parts, default=(None, None, ""))
+    counters = (sys_root / "devices/system/cpu").glob("cpu*/thermal_throttle/*_throttle_count")
+    counts = [count for file in counters if (count := _number(file)) is not None]
+    return Heat(temperature_c, headroom_c, part, _first(_throttled(sys_root)), sum(counts) if counts else None)
 
 
 def _first(told: Iterator[str]) -> str | None:
@@ -99,13 +131,17 @@ def _throttled(root: Path) -> Iterator[str]:
 
 
 def _hot(root: Path) -> Iterator[str]:
+    for name, at_c, limit_c in _zones(root):
+        yield f"{name} is at {at_c:.0f} °C" if at_c >= limit_c else ""
+
+
+def _zones(root: Path) -> Iterator[tuple[str, float, float]]:
+    """Give each part whose temperature is told: its name, how warm it is, and where it begins to be cooled, degrees."""
     for zone in sorted((root / "class/thermal").glob("thermal_zone*")):
         millidegrees = _number(zone / "temp")
-        if millidegrees is None:
-            continue
-        limit_c = min((trip for trip in _trips_c(zone) if trip >= _LEAST_TRIP_C), default=_HOT_C)
-        name = _text(zone / "type") or zone.name
-        yield f"{name} is at {millidegrees / 1e3:.0f} °C" if millidegrees / 1e3 >= limit_c else ""
+        if millidegrees is not None:
+            limit_c = min((trip for trip in _trips_c(zone) if trip >= _LEAST_TRIP_C), default=_HOT_C)
+            yield _text(zone / "type") or zone.name, millidegrees / 1e3, limit_c
 
 
 def _trips_c(zone: Path) -> Iterator[float]:
