@@ -1,10 +1,12 @@
-"""Small pieces of the sentences people read: the word they meant, lists with "or", values and sizes."""
+"""Small pieces of the sentences people read: the word they meant, lists with "or", values, sizes and times."""
 
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
 _LONGEST_VALUE_SHOWN = 60
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)([smh]?)", re.ASCII)
+_UNITS_S = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 # Control characters, ends of lines, turns of the writing direction, and halves of a pair, which no encoding can write.
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -61,3 +63,9 @@ def size_words(size_bytes: int) -> str:
         if size_bytes >= factor * 0.99995:
             return f"{size_bytes / factor:.1f} {unit}"
     return f"{size_bytes} bytes"
+
+
+def seconds(text: str) -> float | None:
+    """Return the seconds of "30s", "5m", "1h" or "30", None where a text is no time."""
+    match = _DURATION.fullmatch(text)
+    return float(match[1]) * _UNITS_S[match[2]] if match else None

@@ -1,16 +1,14 @@
 """`mecha dev`: the project's nodes, until Ctrl-C."""
 
-import re
 from typing import Annotated, Any
 
 import typer
 
 from mecha.cli.context import echo_json, required_project
 from mecha.errors import UsageError
+from mecha.words import seconds
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
-
-_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 @app.command()
@@ -79,8 +77,7 @@ def parse_duration(text: str) -> float:
     Raises:
         UsageError: it is no duration.
     """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
-    seconds = float(match[1]) * _UNITS[match[2]] if match else 0.0
-    if seconds <= 0:
+    duration_s = seconds(text)
+    if not duration_s:
         raise UsageError(f'--duration: got "{text}"; expected a time such as 30s, 5m or 1h')
-    return seconds
+    return duration_s
