@@ -11,11 +11,12 @@ import pytest
 
 from mecha.errors import BusyError, ConfigError, DiskError, NetworkError
 from mecha.project import BusSettings
-from mecha.runtime.bus import Bus, Sample, checked_topic
+from mecha.runtime.bus import Bus, Sample, Use, checked_topic
 from mecha.runtime.bus.inbox import Inbox
 from mecha.runtime.bus.local import LocalBus
 from mecha.runtime.bus.memory import may_lock_all, pool_bytes
 from mecha.runtime.bus.place import BusPlace
+from mecha.runtime.bus.pool import SharedPool
 from mecha.runtime.bus.zenoh import ZenohBus
 from tests.runtime.waiting import wait_for
 
@@ -155,6 +156,80 @@ def test_a_closed_subscription_gets_nothing_more(buses: Pair) -> None:
     assert ended == []
 
 
+def test_a_publisher_that_joins_late_is_heard(buses: Pair) -> None:
+    sender, receiver = buses
+    received: list[Sample] = []
+
+    receiver.subscribe("/late", received.append)
+    wait_for(lambda: sender.is_heard("/late"))
+    sender.publish("/late", b"first")
+
+    wait_for(lambda: received)
+    assert [sample.payload for sample in received] == [b"first"]
+
+
+def test_who_subscribes_to_everything_gets_topics_that_appear_later(buses: Pair) -> None:
+    sender, receiver = buses
+    received: list[Sample] = []
+    subscription = receiver.subscribe_all(received.append)
+    reach(sender, "/known", received)
+
+    sender.publish("/camera/rgb", bytes(100_000), b"header")
+    sender.publish("/vision/object/detections", b"{}")
+
+    wait_for(lambda: len(received) == 2)
+    assert [(sample.topic, sample.attachment) for sample in received] == [
+        ("/camera/rgb", b"header"),
+        ("/vision/object/detections", b""),
+    ]
+    kept: list[Sample] = []
+    receiver.subscribe("/known", kept.append)
+    subscription.close()
+    received.clear()
+    reach(sender, "/known", kept)
+    assert received == []
+
+
+def test_a_topic_is_heard_while_somebody_subscribes(buses: Pair) -> None:
+    sender, receiver = buses
+    assert not sender.is_heard("/heard")
+
+    subscription = receiver.subscribe("/heard", lambda sample: None)
+    wait_for(lambda: sender.is_heard("/heard"))
+
+    subscription.close()
+    wait_for(lambda: not sender.is_heard("/heard"))
+
+
+def test_who_uses_a_topic_is_told_at_every_end_and_never_as_a_message(buses: Pair) -> None:
+    sender, receiver = buses
+    heard: list[Sample] = []
+    receiver.subscribe_all(heard.append)
+    uses = {
+        Use("/camera/rgb", writes=True, node="camera", message="FrameMessage"),
+        Use("/camera/rgb", writes=False, node="object-detector", message="FrameMessage"),
+        Use("/vision/object/control", writes=False, node="object-detector", message="ControlMessage"),
+    }
+
+    for use in uses:
+        sender.announce(use)
+        sender.announce(use)
+
+    for end in buses:
+        wait_for(lambda end=end: end.uses(0.1) == tuple(sorted(uses)))  # type: ignore[misc]
+    assert heard == []
+
+
+def test_a_use_ends_with_its_end_of_the_bus(buses: Pair) -> None:
+    sender, receiver = buses
+    sender.announce(Use("/here", writes=True, node="ticker", message="JsonMessage"))
+    wait_for(lambda: receiver.uses(0.1))
+
+    sender.close()
+
+    wait_for(lambda: receiver.uses(0.1) == ())
+
+
 def test_a_publisher_that_nobody_hears_is_not_held_up(buses: Pair) -> None:
     sender, _ = buses
 
@@ -179,6 +254,10 @@ def test_what_is_no_topic_is_refused(buses: Pair, topic: str) -> None:
         sender.publish(topic, b"")
     with pytest.raises(ConfigError) as subscribed:
         receiver.subscribe(topic, lambda sample: None)
+    with pytest.raises(ConfigError, match="topic: got"):
+        receiver.is_heard(topic)
+    with pytest.raises(ConfigError, match="topic: got"):
+        sender.announce(Use(topic, writes=True, node="camera", message="FrameMessage"))
 
     assert str(published.value) == str(subscribed.value) == sentence
     assert published.value.hint == "A word holds letters, digits, `_`, `.` and `-`."
@@ -396,3 +475,18 @@ def test_the_pool_of_shared_memory_fits_what_the_system_gives(
 )
 def test_root_in_a_container_has_a_limit_too(status: str, expected: bool) -> None:
     assert may_lock_all(status) is expected
+
+
+def test_a_payload_that_finds_no_room_in_shared_memory_is_sent_as_it_is() -> None:
+    import zenoh
+
+    pool = SharedPool(zenoh, 1_000_000)
+
+    held = pool.holding(bytes(range(250)) * 3000)
+    assert bytes(held) == bytes(range(250)) * 3000
+    assert pool.holding(bytes(750_000)) is None
+    del held
+    assert pool.holding(bytes(750_000)) is not None
+    assert pool.holding(bytes(1_000_001)) is None
+    assert pool.holding(b"small") is None
+    assert SharedPool(zenoh, 0).holding(bytes(100_000)) is None

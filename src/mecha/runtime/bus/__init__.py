@@ -28,6 +28,23 @@ class Sample:
 Handler = Callable[[Sample], None]
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Use:
+    """A node that writes or reads a topic.
+
+    Attributes:
+        topic: as in "/camera/rgb".
+        writes: it writes; otherwise it reads.
+        node: its name.
+        message: name of the type of its messages there.
+    """
+
+    topic: str
+    writes: bool
+    node: str
+    message: str
+
+
 class Subscription(Protocol):
     """Samples of one topic that go to one handler."""
 
@@ -66,6 +83,34 @@ class Bus(Protocol):
         """
         ...
 
+    def subscribe_all(self, handler: Handler) -> Subscription:
+        """Give every sample of every topic to `handler`, those of topics that appear later too; see `subscribe`."""
+        ...
+
+    def is_heard(self, topic: str) -> bool:
+        """Tell whether somebody subscribes to a topic now.
+
+        Raises:
+            ConfigError: the topic is none.
+        """
+        ...
+
+    def announce(self, use: Use) -> None:
+        """Let `uses` tell, on every end of the bus, of a use that lasts until this end is closed or its process dies.
+
+        Raises:
+            ConfigError: the topic is none.
+        """
+        ...
+
+    def uses(self, within_s: float = 1.0) -> tuple[Use, ...]:
+        """Return what was announced and still lasts, ordered by topic.
+
+        Args:
+            within_s: how long to listen; an end that has just joined learns of the others one by one.
+        """
+        ...
+
     def close(self) -> None:
         """Leave the bus. What was published before is delivered. Closing twice is allowed."""
         ...
@@ -77,9 +122,14 @@ def checked_topic(topic: str) -> str:
     Raises:
         ConfigError: it is not of the form /word/word.
     """
-    if _TOPIC.fullmatch(topic) is None:
+    if not is_topic(topic):
         raise ConfigError(
             f'topic: got "{topic}"; expected words that each begin with a slash, as in /camera/rgb',
             hint="A word holds letters, digits, `_`, `.` and `-`.",
         )
     return topic
+
+
+def is_topic(text: str) -> bool:
+    """Tell whether a text may name a topic."""
+    return _TOPIC.fullmatch(text) is not None

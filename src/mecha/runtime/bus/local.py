@@ -2,7 +2,7 @@
 
 from threading import Lock, RLock
 
-from mecha.runtime.bus import Handler, Sample, checked_topic
+from mecha.runtime.bus import Handler, Sample, Use, checked_topic
 
 
 class LocalBus:
@@ -11,6 +11,7 @@ class LocalBus:
     def __init__(self) -> None:
         self._lock = Lock()
         self._subscriptions: tuple[_LocalSubscription, ...] = ()
+        self._uses: frozenset[Use] = frozenset()
         self._closed = False
 
     def publish(self, topic: str, payload: bytes, attachment: bytes = b"", *, droppable: bool = False) -> None:
@@ -18,22 +19,45 @@ class LocalBus:
         del droppable
         sample = Sample(checked_topic(topic), payload, attachment)
         for subscription in self._subscriptions:
-            if subscription.topic == topic:
+            if subscription.topic in {topic, None}:
                 subscription.hand_over(sample)
 
     def subscribe(self, topic: str, handler: Handler) -> "_LocalSubscription":
         """Give every sample of a topic to `handler`; see `Bus.subscribe`."""
-        subscription = _LocalSubscription(self, checked_topic(topic), handler)
+        return self._added(_LocalSubscription(self, checked_topic(topic), handler))
+
+    def subscribe_all(self, handler: Handler) -> "_LocalSubscription":
+        """Give every sample of every topic to `handler`; see `Bus.subscribe_all`."""
+        return self._added(_LocalSubscription(self, None, handler))
+
+    def is_heard(self, topic: str) -> bool:
+        """Tell whether somebody subscribes to a topic now."""
+        wanted = {checked_topic(topic), None}
+        return any(subscription.topic in wanted for subscription in self._subscriptions)
+
+    def announce(self, use: Use) -> None:
+        """Let `uses` tell of a use."""
+        checked_topic(use.topic)
         with self._lock:
-            if not self._closed:
-                self._subscriptions = (*self._subscriptions, subscription)
-        return subscription
+            self._uses |= {use}
+
+    def uses(self, within_s: float = 1.0) -> tuple[Use, ...]:
+        """Return what was announced; here that is known at once."""
+        del within_s
+        return tuple(sorted(self._uses))
 
     def close(self) -> None:
         """Leave the bus."""
         with self._lock:
             self._closed = True
             self._subscriptions = ()
+            self._uses = frozenset()
+
+    def _added(self, subscription: "_LocalSubscription") -> "_LocalSubscription":
+        with self._lock:
+            if not self._closed:
+                self._subscriptions = (*self._subscriptions, subscription)
+        return subscription
 
     def remove(self, subscription: "_LocalSubscription") -> None:
         """Forget a subscription."""
@@ -42,7 +66,7 @@ class LocalBus:
 
 
 class _LocalSubscription:
-    def __init__(self, bus: LocalBus, topic: str, handler: Handler) -> None:
+    def __init__(self, bus: LocalBus, topic: str | None, handler: Handler) -> None:
         self.topic = topic
         self._bus = bus
         self._handler = handler

@@ -13,28 +13,36 @@ at 30 per second between two processes of an otherwise idle machine, copy out of
 """
 
 import json
+import time
 from collections.abc import Sequence
 from threading import Lock
 from types import ModuleType
 from typing import Any
 
 from mecha.errors import BusyError, NetworkError
-from mecha.runtime.bus import Handler, Sample, checked_topic
+from mecha.runtime.bus import Handler, Sample, Use, checked_topic, is_topic
 from mecha.runtime.bus.memory import shared_memory_bytes
+from mecha.runtime.bus.pool import SharedPool
 
 _JOIN_TIMEOUT_MS = 5000
+_EVERY_KEY = "**"
+# What begins with "@" is not among the keys that "**" stands for.
+_USES = "@mecha"
+_WRITES, _READS = "writes", "reads"
 
 
 class ZenohBus:
     """A session on the bus of a project. Make one by `host` or `join`."""
 
-    def __init__(self, session: Any, zenoh: ModuleType) -> None:  # noqa: ANN401 - a library without types
+    def __init__(self, session: Any, zenoh: ModuleType, pool_bytes: int) -> None:  # noqa: ANN401 - a library without types
         self._session = session
         self._zenoh = zenoh
+        self._pool = SharedPool(zenoh, pool_bytes)
         self._lock = Lock()
         self._publishers: dict[tuple[str, bool], Any] = {}
         self._begun: set[str] = set()
         self._subscriptions: list[_ZenohSubscription] = []
+        self._tokens: dict[Use, Any] = {}
 
     @classmethod
     def host(cls, endpoint: str, *, listen: Sequence[str] = (), connect: Sequence[str] = ()) -> "ZenohBus":
@@ -70,9 +78,10 @@ class ZenohBus:
     def _open(cls, mode: str, listen: list[str], connect: list[str], connect_timeout_ms: int = -1) -> "ZenohBus":
         import zenoh
 
+        pool_bytes = shared_memory_bytes()
         try:
-            config = _config(zenoh, mode, listen, connect, connect_timeout_ms)
-            return cls(zenoh.open(config), zenoh)
+            config = _config(zenoh, mode, listen, connect, connect_timeout_ms, shared_memory=pool_bytes > 0)
+            return cls(zenoh.open(config), zenoh, pool_bytes)
         except zenoh.ZError as error:
             raise _open_error(error, listen, connect) from error
 
@@ -84,17 +93,51 @@ class ZenohBus:
         publisher = self._publisher(checked_topic(topic), droppable=droppable and not first)
         if droppable:
             self._begun.add(topic)
+        held = self._pool.holding(payload)
         try:
-            publisher.put(payload, attachment=attachment or None)
+            publisher.put(payload if held is None else held, attachment=attachment or None)
         except self._zenoh.ZError as error:
             raise NetworkError(f"bus: {topic}: cannot publish: {error}") from error
 
     def subscribe(self, topic: str, handler: Handler) -> "_ZenohSubscription":
         """Give every sample of a topic to `handler`; see `Bus.subscribe`."""
-        subscription = _ZenohSubscription(checked_topic(topic), handler)
+        return self._subscribed(_key_of(checked_topic(topic)), handler)
+
+    def subscribe_all(self, handler: Handler) -> "_ZenohSubscription":
+        """Give every sample of every topic to `handler`; see `Bus.subscribe_all`."""
+        return self._subscribed(_EVERY_KEY, handler)
+
+    def is_heard(self, topic: str) -> bool:
+        """Tell whether somebody subscribes to a topic now."""
+        return bool(self._publisher(checked_topic(topic), droppable=False).matching_status.matching)
+
+    def announce(self, use: Use) -> None:
+        """Let `uses` tell of a use; see `Bus.announce`."""
+        key = f"{_USES}/{_WRITES if use.writes else _READS}/{use.node}/{use.message}{checked_topic(use.topic)}"
+        with self._lock:
+            if use not in self._tokens:
+                self._tokens[use] = self._session.liveliness().declare_token(key)
+
+    def uses(self, within_s: float = 1.0) -> tuple[Use, ...]:
+        """Return what was announced; see `Bus.uses`."""
+        found: dict[Use, bool] = {}
+
+        def take(sample: Any) -> None:  # noqa: ANN401 - a library without types
+            use = _use_of(str(sample.key_expr))
+            if use is not None:
+                found[use] = sample.kind == self._zenoh.SampleKind.PUT
+
+        callback = self._zenoh.handlers.Callback(take, indirect=False)
+        told = self._session.liveliness().declare_subscriber(f"{_USES}/**", callback, history=True)
+        time.sleep(within_s)
+        told.undeclare()
+        return tuple(sorted(use for use, lasts in found.items() if lasts))
+
+    def _subscribed(self, key: str, handler: Handler) -> "_ZenohSubscription":
+        subscription = _ZenohSubscription(handler)
         # In Zenoh's own thread: a queue of its own in front of the handler would grow while Python is kept busy.
         callback = self._zenoh.handlers.Callback(subscription.hand_over, indirect=False)
-        subscription.declared = self._session.declare_subscriber(_key_of(topic), callback)
+        subscription.declared = self._session.declare_subscriber(key, callback)
         with self._lock:
             self._subscriptions.append(subscription)
         return subscription
@@ -104,6 +147,7 @@ class ZenohBus:
         with self._lock:
             subscriptions, self._subscriptions = self._subscriptions, []
             self._publishers.clear()
+            self._tokens.clear()
         for subscription in subscriptions:
             subscription.close()
         if not self._session.is_closed():
@@ -122,14 +166,14 @@ class ZenohBus:
 
 
 class _ZenohSubscription:
-    def __init__(self, topic: str, handler: Handler) -> None:
+    def __init__(self, handler: Handler) -> None:
         self.declared: Any = None
-        self._topic = topic
         self._handler = handler
         self._closed = False
 
     def hand_over(self, sample: Any) -> None:  # noqa: ANN401 - a library without types
-        if self._closed:
+        topic = f"/{sample.key_expr}"
+        if self._closed or not is_topic(topic):
             return
         payload = sample.payload.to_bytes()
         shared = sample.payload.as_shm()
@@ -138,7 +182,7 @@ class _ZenohSubscription:
         if shared is not None and not shared.is_valid():
             return
         attachment = sample.attachment
-        self._handler(Sample(self._topic, payload, attachment.to_bytes() if attachment is not None else b""))
+        self._handler(Sample(topic, payload, attachment.to_bytes() if attachment is not None else b""))
 
     def close(self) -> None:
         self._closed = True
@@ -152,9 +196,25 @@ def _key_of(topic: str) -> str:
     return topic.removeprefix("/")
 
 
-def _config(zenoh: ModuleType, mode: str, listen: list[str], connect: list[str], connect_timeout_ms: int) -> Any:  # noqa: ANN401
+def _use_of(key: str) -> Use | None:
+    """Return what a key of `announce` says, None for one of another program."""
+    words = key.split("/", maxsplit=4)
+    if len(words) <= 4 or words[1] not in {_WRITES, _READS}:  # noqa: PLR2004 - prefix, role, node, message, topic
+        return None
+    _, role, node, message, topic = words
+    return Use(f"/{topic}", role == _WRITES, node, message)
+
+
+def _config(
+    zenoh: ModuleType,
+    mode: str,
+    listen: list[str],
+    connect: list[str],
+    connect_timeout_ms: int,
+    *,
+    shared_memory: bool,
+) -> Any:  # noqa: ANN401 - a library without types
     """Return Zenoh's configuration: nobody is looked for, and nobody hears of us who is not on the bus already."""
-    pool_bytes = shared_memory_bytes()
     settings: dict[str, object] = {
         "mode": mode,
         "listen/endpoints": listen,
@@ -167,10 +227,10 @@ def _config(zenoh: ModuleType, mode: str, listen: list[str], connect: list[str],
         "scouting/multicast/enabled": False,
         # Gossip runs over the connections of the bus only; by it peers find each other behind the router.
         "scouting/gossip/enabled": True,
-        "transport/shared_memory/enabled": pool_bytes > 0,
+        "transport/shared_memory/enabled": shared_memory,
+        # What it moves into shared memory by itself it copies twice; see SharedPool.
+        "transport/shared_memory/transport_optimization/enabled": False,
     }
-    if pool_bytes:
-        settings["transport/shared_memory/transport_optimization/pool_size"] = pool_bytes
     config = zenoh.Config()
     for key, value in settings.items():
         config.insert_json5(key, json.dumps(value))
