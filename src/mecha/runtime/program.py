@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Any
 
 from mecha.errors import ConfigError, MechaError, NodeError, NotFoundError
+from mecha.runtime.contract import checked_node
 from mecha.runtime.node import Node
 from mecha.words import alternatives, did_you_mean
 
@@ -44,7 +45,7 @@ def load_node(nodes_dir: Path, name: str) -> type[Node[Any]]:
     Raises:
         NotFoundError: the project has no such node.
         NodeError: the program cannot be imported.
-        ConfigError: it defines no node, or several.
+        ConfigError: it defines no node, or several, or one that cannot be run: see `mecha.runtime.contract`.
     """
     program = require_node(nodes_dir, name)
     module = _imported(program, name)
@@ -58,7 +59,7 @@ def load_node(nodes_dir: Path, name: str) -> type[Node[Any]]:
     if len(nodes) != 1:
         got = alternatives([one.__name__ for one in nodes]) if nodes else "no class that derives from Node"
         raise ConfigError(f"{program}: got {got}; expected one class that derives from mecha.Node")
-    return nodes[0]
+    return checked_node(nodes[0], program)
 
 
 def _imported(program: Path, name: str) -> ModuleType:
