@@ -4,10 +4,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import platformdirs
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from mecha.errors import NotFoundError, UsageError
 from mecha.validation import Expected, Frozen, parse_toml, read_text, toml_line_of, validated
@@ -101,6 +101,36 @@ class SelfCalibrationSettings(Frozen):
     patience_s: Annotated[float, Expected("seconds, 0 or more"), Field(ge=0, allow_inf_nan=False)] = 600
 
 
+def _silence_s(seconds: float) -> float:
+    if 0 < seconds < 2:  # noqa: PLR2004 - a node that is well is heard once a second
+        raise ValueError(seconds)
+    return seconds
+
+
+class NodeSettings(Frozen):
+    """`[nodes.NAME]`: what the supervisor does for one node.
+
+    Attributes:
+        restart: when its process is started again.
+        restart_limit: failures within `restart_window_s` after which it is not.
+        ready_s: how long its `setup` may take before it counts as a failure.
+        heartbeat_s: how long it may show no sign of life before it counts as hung; 0 never.
+        essential: its failing for good ends the run.
+    """
+
+    restart: Literal["on-failure", "never", "always"] = "on-failure"
+    restart_limit: Annotated[int, Expected("a number of restarts, 0 or more"), Field(ge=0)] = 5
+    restart_window_s: _Seconds = 60
+    ready_s: _Seconds = 60
+    heartbeat_s: Annotated[
+        float,
+        Expected("seconds, 2 or more; or 0, for as long as it likes"),
+        Field(ge=0, allow_inf_nan=False),
+        AfterValidator(_silence_s),
+    ] = 15
+    essential: bool = True
+
+
 class Settings(Frozen):
     """configs/common/mecha.toml."""
 
@@ -110,6 +140,7 @@ class Settings(Frozen):
     cache: CacheSettings = CacheSettings()
     bus: BusSettings = BusSettings()
     self_calibration: SelfCalibrationSettings = SelfCalibrationSettings()
+    nodes: dict[str, NodeSettings] = Field(default_factory=dict)
 
 
 def user_data_dir() -> Path:

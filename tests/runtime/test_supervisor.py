@@ -14,12 +14,12 @@ import psutil
 import pytest
 
 from mecha.errors import BusyError, NotFoundError
-from mecha.project import find_project
+from mecha.project import NodeSettings, find_project
 from mecha.runtime.bus.place import BusPlace
 from mecha.runtime.dev import DevOptions, DevSummary, run_dev
 from mecha.runtime.process import exit_words
-from mecha.runtime.restart import LIMIT, RestartPolicy
-from mecha.runtime.supervisor import stop_order
+from mecha.runtime.restart import RestartPolicy
+from mecha.runtime.stop_order import stop_order
 from tests.runtime.projects import COUNTER, TICKER, add_node, configure, make_project
 from tests.runtime.waiting import wait_for
 
@@ -142,8 +142,8 @@ def test_every_frame_of_a_source_is_worked_on_and_the_run_ends_with_it(tmp_path:
         "counter": (60, 0, 0),
     }
     assert "[INFO] counter: saw 60 frames, the last was [59]" in run.lines
-    assert [event["frame"] for event in run.events] == list(range(60))
-    assert {event["event"] for event in run.events} == {"inference"}
+    assert [event["frame"] for event in run.events if event["event"] == "inference"] == list(range(60))
+    assert {event["event"] for event in run.events} == {"inference", "state", "stats"}
     counter = summary.to_json()["nodes"]["counter"]
     assert (counter["p50_ms"], counter["p95_ms"]) == (1.0, 1.0)
     assert counter["rss_mb"] > 10
@@ -412,7 +412,7 @@ def test_two_nodes_by_hand_find_each_other(tmp_path: Path) -> None:
 def test_a_failed_node_is_started_again_later_and_later_and_then_no_more() -> None:
     policy = RestartPolicy()
 
-    delays = [policy.delay_s(9, float(second), was_ready=True) for second in range(LIMIT + 1)]
+    delays = [policy.delay_s(9, float(second), was_ready=True) for second in range(NodeSettings().restart_limit + 1)]
 
     assert delays == [0.5, 1.0, 2.0, 4.0, 8.0, None]
     assert policy.delay_s(-9, 200.0, was_ready=True) == 0.5

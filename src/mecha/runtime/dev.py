@@ -112,6 +112,7 @@ def run_dev(
             on_line=on_line,
             on_event=on_event,
             on_exit=place.forget,
+            settings=project.settings.nodes,
             duration_s=options.duration_s,
             stop_deadline_s=options.stop_deadline_s,
         )

@@ -4,7 +4,16 @@
     {"event":"inference","node","ms","precision","frame"}             every frame
     {"event":"swap","node","from","to","before_ms","after_ms"}        another precision, model or option runs
     {"event":"error","node","message"}                                whatever is logged as an error
-    {"event":"stats","node","frames","dropped","p50_ms","p95_ms","rss_mb"}    once a second, and last
+    {"event":"degrade","node","from","to","reason"}                   it does less than it is asked to, or all again
+    {"event":"fault","node","fault","phase"}                          a fault that was asked for begins or ends
+    {"event":"stats","node","frames","dropped","p50_ms","p95_ms","rss_mb","fps_in","fps_out","cpu_percent",
+     "precision","stages":{"pre":{"p50","p95"},…},"stale","degraded"}    once a second, and last
+
+"stats" comes from the thread that steps, between two steps, so it is the sign that the node lives. "fps_in" is null for
+a node without inputs, "fps_out" for one without outputs. An inference may have "stages", milliseconds by name. The
+supervisor passes on all but "ready", and adds an event of its own:
+
+    {"event":"state","node","state","pid","restarts","reason"}        see `mecha.runtime.supervised.STATES`
 
 The pipe is the process's standard output, which the node's own `print` does not reach: see `take_stdout`.
 """
@@ -13,11 +22,13 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from threading import Lock
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 from mecha.redaction import redacted
+from mecha.runtime.timing import NodeStats
 
 SUPERVISED_VARIABLE = "MECHA_SUPERVISOR"
 """Holds the pid of the supervisor in the processes that one started."""
@@ -57,11 +68,12 @@ class Events:
         """The node is set up."""
         self._send({"event": "ready", "node": self._node, "inputs": inputs, "outputs": outputs})
 
-    def inference(self, ms: float, precision: str, frame: int) -> None:
-        """One frame went through a model."""
-        self._send(
-            {"event": "inference", "node": self._node, "ms": round(ms, 3), "precision": precision, "frame": frame}
-        )
+    def inference(self, ms: float, precision: str, frame: int, stages: Mapping[str, float] | None = None) -> None:
+        """One frame went through a model; `stages` are milliseconds by name."""
+        event = {"event": "inference", "node": self._node, "ms": round(ms, 3), "precision": precision, "frame": frame}
+        if stages is not None:
+            event["stages"] = {name: round(value, 3) for name, value in stages.items()}
+        self._send(event)
 
     def swap(self, swap: Swap) -> None:
         """The detector changed what it runs."""
@@ -80,23 +92,19 @@ class Events:
         """Something is wrong."""
         self._send({"event": "error", "node": self._node, "message": message})
 
-    def stats(
-        self, frames: int, dropped: int, p50_ms: float | None, p95_ms: float | None, rss_mb: float | None
-    ) -> None:
-        """How the node does."""
-        self._send(
-            {
-                "event": "stats",
-                "node": self._node,
-                "frames": frames,
-                "dropped": dropped,
-                "p50_ms": _rounded(p50_ms),
-                "p95_ms": _rounded(p95_ms),
-                "rss_mb": _rounded(rss_mb),
-            }
-        )
+    def degrade(self, was: str, now: str, reason: str) -> None:
+        """The node does less than it is asked to, or more again; empty words are for all of it."""
+        self._send({"event": "degrade", "node": self._node, "from": was, "to": now, "reason": reason})
 
-    def _send(self, event: dict[str, object]) -> None:
+    def fault(self, fault: str, phase: Literal["begin", "end"]) -> None:
+        """A fault that was asked for begins or ends."""
+        self._send({"event": "fault", "node": self._node, "fault": fault, "phase": phase})
+
+    def stats(self, stats: NodeStats) -> None:
+        """How the node does."""
+        self._send({"event": "stats", "node": self._node, **stats.to_event()})
+
+    def _send(self, event: Mapping[str, object]) -> None:
         if self._stream is None:
             return
         line = json.dumps(event, separators=(",", ":")).encode() + b"\n"

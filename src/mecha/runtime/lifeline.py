@@ -1,10 +1,11 @@
 """How the process of a node and its supervisor hold on to each other.
 
-The supervisor keeps the node's standard input open: a line `go` lets messages flow, and its end means that the
-supervisor is gone or wants the node to stop, however it came to that. Where the system can kill a process with its
-parent, it is asked to: a node that hangs cannot look at a pipe.
+The supervisor keeps the node's standard input open: a line `go` lets messages flow, `pause` and `resume` hold the node
+between two steps, and its end means that the supervisor is gone or wants the node to stop, however it came to that.
+Where the system can kill a process with its parent, it is asked to: a node that hangs cannot look at a pipe.
 """
 
+import faulthandler
 import os
 import signal
 import sys
@@ -17,6 +18,8 @@ from mecha.runtime.events import SUPERVISED_VARIABLE
 
 STOP_DEADLINE_S = 5.0
 """How long a node may take to close once it is to stop."""
+SHOW_SIGNAL: int | None = getattr(signal, "SIGUSR1", None)
+"""Lets a node write where each of its threads is, when it is stuck in a library too; None where there is none such."""
 _LEFT_BEHIND_EXIT_CODE = 9
 
 
@@ -26,6 +29,7 @@ class Life:
     Attributes:
         supervisor_pid: None for a node that was started by hand.
         go: set when messages may flow.
+        paused: set while there is to be no step.
         stopping: set when the node is to end.
         interrupted: somebody pressed Ctrl-C.
         on_wake: called when the node should look at what changed.
@@ -35,6 +39,7 @@ class Life:
         supervisor = environ.get(SUPERVISED_VARIABLE)
         self.supervisor_pid = int(supervisor) if supervisor else None
         self.go = Event()
+        self.paused = Event()
         self.stopping = Event()
         self.interrupted = False
         self.on_wake: Callable[[], None] | None = None
@@ -48,6 +53,8 @@ class Life:
             self.go.set()
             return
         _die_with_parent(self.supervisor_pid)
+        if SHOW_SIGNAL is not None:
+            faulthandler.register(SHOW_SIGNAL, all_threads=True)
         threading.Thread(target=self._listen, name="lifeline", daemon=True).start()
 
     def wake(self) -> None:
@@ -70,10 +77,18 @@ class Life:
         pending = b""
         while chunk := os.read(0, 4096):
             *lines, pending = (pending + chunk).split(b"\n")
-            if b"go" in lines:
-                self.go.set()
+            for line in lines:
+                self._take(line)
         self.stop()
         end_after(STOP_DEADLINE_S)
+
+    def _take(self, line: bytes) -> None:
+        if line == b"go":
+            self.go.set()
+        elif line == b"pause":
+            self.paused.set()
+        elif line == b"resume":
+            self.paused.clear()
 
 
 def end_after(deadline_s: float) -> None:

@@ -4,18 +4,16 @@ import time
 from threading import Event
 from typing import Any
 
-import psutil
-
 from mecha.errors import MechaError
-from mecha.runtime.bus import Sample
+from mecha.runtime.bus import Sample, Use
 from mecha.runtime.bus.inbox import Inbox
 from mecha.runtime.live import LiveConfig
 from mecha.runtime.messages import FrameMessage, Message
 from mecha.runtime.node import Node, NodeContext
-from mecha.runtime.timing import Gaps, Timings
+from mecha.runtime.timing import Gaps
 
 _IDLE_S = 0.5
-_STATS_PERIOD_S = 1.0
+_PAUSED_S = 0.1
 _DRAIN_S = 1.0
 _QUIET_S = 0.2
 
@@ -28,22 +26,28 @@ class NodeLoop:
         context: where it runs; `context.stopping` ends the loop.
         live: its config.
         go: set when messages may flow: a source that starts before the others are ready is not heard.
+        paused: set while there is to be no step; what comes meanwhile waits, or is replaced by what is newer.
     """
 
-    def __init__(self, node_class: type[Node[Any]], context: NodeContext, live: LiveConfig[Any], go: Event) -> None:
+    def __init__(
+        self,
+        node_class: type[Node[Any]],
+        context: NodeContext,
+        live: LiveConfig[Any],
+        go: Event,
+        paused: Event | None = None,
+    ) -> None:
         self._context = context
         self._live = live
         self._go = go
+        self._paused = paused or Event()
         self._types: dict[str, type[Message]] = dict(node_class.inputs)
         # A detector counts the frames it saw, whatever else it listens to.
         self._main_topic = next(iter(self._types), "")
         self._inbox = Inbox([topic for topic, kind in self._types.items() if kind.newest_wins])
         self._node = node_class(context, live.value)
         self._gaps = Gaps()
-        self._timings = Timings()
-        self._frames = 0
         self._missed = 0
-        self._stats_at = 0.0
         self._undecoded: dict[str, str] = {}
 
     def wake(self) -> None:
@@ -60,12 +64,18 @@ class NodeLoop:
         node.setup()
         try:
             subscriptions = [self._context.bus.subscribe(topic, self._inbox.put) for topic in self._types]
+            self._announce()
             self._live.start()
             self._context.events.ready(list(node.inputs), list(node.outputs))
+            node.vitals.begin(self._context.events.stats, self._dropped)
             self._wait_for_go()
             while not self._context.stopping.is_set() and not node.finished:
                 self._configure()
-                self._turn(_IDLE_S)
+                if self._paused.is_set():
+                    node.wait(_PAUSED_S)
+                else:
+                    self._turn(_IDLE_S)
+                node.vitals.beat()
             # Frames may still be on their way from a camera that has ended just now.
             self._drain(_QUIET_S)
             for subscription in subscriptions:
@@ -74,11 +84,17 @@ class NodeLoop:
         finally:
             self._live.stop()
             node.close()
-            self._send_stats()
+            node.vitals.tell()
+
+    def _announce(self) -> None:
+        for writes, topics in ((False, self._node.inputs), (True, self._node.outputs)):
+            for topic, kind in topics.items():
+                self._context.bus.announce(Use(topic, writes, self._context.name, kind.__name__))
 
     def _wait_for_go(self) -> None:
         while not self._go.wait(_IDLE_S) and not self._context.stopping.is_set():
             self._configure()
+            self._node.vitals.beat()
 
     def _configure(self) -> None:
         change = self._live.take()
@@ -92,8 +108,6 @@ class NodeLoop:
             self._step("", None)
         else:
             self._take_one(timeout_s)
-        if time.monotonic() - self._stats_at >= _STATS_PERIOD_S:
-            self._send_stats()
 
     def _take_one(self, timeout_s: float) -> bool:
         """Do one step with the next message; returns False when there is none."""
@@ -106,15 +120,17 @@ class NodeLoop:
         return True
 
     def _step(self, topic: str, message: Message | None) -> None:
-        before = self._node.published_frames
+        vitals = self._node.vitals
+        before = vitals.published_frames
+        vitals.taken += topic == self._main_topic
         started = time.perf_counter()
         self._node.step(message)
         ms = (time.perf_counter() - started) * 1e3
         measured = self._node.take_measured()
-        frames = self._node.published_frames - before if message is None else int(topic == self._main_topic)
+        frames = vitals.published_frames - before if message is None else int(topic == self._main_topic)
         if frames:
-            self._frames += frames
-            self._timings.add(ms if measured is None else measured)
+            vitals.frames += frames
+            vitals.frame(ms if measured is None else measured)
 
     def _drain(self, quiet_s: float) -> None:
         """Work off what comes until nothing has come for `quiet_s`, for a second at most.
@@ -138,11 +154,7 @@ class NodeLoop:
             self._missed += self._gaps.missed(sample.topic, message.seq)
         return message
 
-    def _send_stats(self) -> None:
-        self._stats_at = time.monotonic()
-        rss_mb = psutil.Process().memory_info().rss / 1e6
+    def _dropped(self) -> int:
         # Frames are numbered, which also tells of those that were lost before they came here.
         unnumbered = (topic for topic, kind in self._types.items() if not issubclass(kind, FrameMessage))
-        dropped = self._missed + sum(self._inbox.dropped(topic) for topic in unnumbered)
-        timings = self._timings
-        self._context.events.stats(self._frames, dropped, timings.p50_ms, timings.p95_ms, rss_mb)
+        return self._missed + sum(self._inbox.dropped(topic) for topic in unnumbered)

@@ -25,6 +25,7 @@ from mecha.runtime.bus import Bus
 from mecha.runtime.config import NodeConfig
 from mecha.runtime.events import Events, Swap
 from mecha.runtime.messages import FrameMessage, Message
+from mecha.runtime.vitals import BEAT_S, Vitals
 
 __all__ = ["Field", "Node", "NodeConfig", "NodeContext", "Rate"]
 
@@ -41,6 +42,7 @@ class NodeContext:
         name: of the node, as its folder in nodes/.
         root: the project's root; paths in a config are relative to it.
         stopping: set when the node is to end.
+        clock: monotonic seconds; waits are as long by it.
     """
 
     name: str
@@ -49,6 +51,7 @@ class NodeContext:
     events: Events
     log: logging.Logger
     stopping: Event
+    clock: Callable[[], float] = time.monotonic
 
 
 class Node(Generic[C]):
@@ -72,10 +75,10 @@ class Node(Generic[C]):
         self.log = context.log
         self.root = context.root
         self.finished = False
-        self.published_frames = 0
+        self.vitals = Vitals(reads=bool(self.inputs), writes=bool(self.outputs))
         self._context = context
         self._measured_ms: float | None = None
-        self._inference_lines = Rate(_LOG_PERIOD_S)
+        self._inference_lines = Rate(_LOG_PERIOD_S, context.clock)
 
     def setup(self) -> None:
         """Get ready; called once, before any message."""
@@ -107,26 +110,54 @@ class Node(Generic[C]):
             )
         payload, attachment = message.encode()
         self._context.bus.publish(topic, payload, attachment, droppable=message.newest_wins)
-        self.published_frames += isinstance(message, FrameMessage)
+        self.vitals.published += topic == next(iter(self.outputs))
+        self.vitals.published_frames += isinstance(message, FrameMessage)
 
     def finish(self) -> None:
         """Say that there is nothing more to do: the node ends well after this step."""
         self.finished = True
 
     def wait(self, seconds: float) -> bool:
-        """Wait; returns True as soon as the node is to end."""
-        return self._context.stopping.wait(max(0.0, seconds))
+        """Wait; returns True as soon as the node is to end.
+
+        Called now and then in a long step, with 0 too, it tells the supervisor that the node lives.
+        """
+        left_s = max(0.0, seconds)
+        until_s = self._context.clock() + left_s
+        while not self._context.stopping.wait(min(left_s, BEAT_S)):
+            self.vitals.beat()
+            left_s = until_s - self._context.clock()
+            if left_s <= 0:
+                return self._context.stopping.is_set()
+        return True
+
+    def mark_stale(self, stale: bool) -> None:
+        """Say whether what this node gives is made of old input, as of a camera that is gone."""
+        self.vitals.stale = stale
+
+    def mark_degraded(self, words: str) -> None:
+        """Say what this node does less than it is asked to, as in "skip 2"; empty when all is well."""
+        self.vitals.degraded = words
 
     def measured(self, ms: float) -> None:
         """Say how long this frame took where that is not the duration of the step, which may hold a wait."""
         self._measured_ms = ms
 
-    def report_inference(self, ms: float, precision: str, frame: int) -> None:
+    def report_inference(
+        self, ms: float, precision: str, frame: int, stages: Mapping[str, float] | None = None
+    ) -> None:
         """Tell that a model ran on a frame: as an event every time, as a log line at most once a second.
 
         The first frame of another precision always gets its line. With MECHA_LOG=debug every frame does.
+
+        Args:
+            ms: the whole frame.
+            precision: as in "INT8".
+            frame: its sequence number.
+            stages: milliseconds of "pre", "session" and "post".
         """
-        self._context.events.inference(ms, precision, frame)
+        self._context.events.inference(ms, precision, frame, stages)
+        self.vitals.inference(precision, stages)
         self.measured(ms)
         level = logging.INFO if self._inference_lines.due(precision) else logging.DEBUG
         self.log.log(level, "Inference: %.1f ms (%s)", ms, precision)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,11 @@ from typing import IO, Any
 
 from mecha.errors import NodeError
 from mecha.runtime.events import prefixed
+from mecha.runtime.lifeline import SHOW_SIGNAL
 
 _LOG_LINE = re.compile(r"\[[A-Z]+\] ")
 _READ_OUT_S = 1.0
+_SIGNS_OF_LIFE = frozenset({"ready", "stats"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +59,16 @@ class NodeProcess:
         environ: of the process.
         on_news: called with what it writes and with its end, from other threads.
 
+    Attributes:
+        heard_at_s: when it last showed that it lives, on the monotonic clock; its start before that.
+
     Raises:
         NodeError: the process cannot be started.
     """
 
     def __init__(self, node: str, root: Path, environ: Mapping[str, str], on_news: Callable[[News], None]) -> None:
         self.node = node
+        self.heard_at_s = time.monotonic()
         self._on_news = on_news
         # -P: the working directory is no place to look for modules of ours.
         command = [sys.executable, "-P", "-m", "mecha.runtime.run", node, "--project", str(root)]
@@ -90,11 +97,12 @@ class NodeProcess:
         """Of the process, and of its group."""
         return self._process.pid
 
-    def go(self) -> None:
-        """Let messages flow."""
-        with contextlib.suppress(OSError):
+    def send(self, line: bytes) -> None:
+        """Write a line to the node, see `mecha.runtime.lifeline`; one that has ended does not mind."""
+        # A closed stream raises ValueError.
+        with contextlib.suppress(OSError, ValueError):
             stream = _stream(self._process.stdin)
-            stream.write(b"go\n")
+            stream.write(line + b"\n")
             stream.flush()
 
     def stop(self) -> None:
@@ -104,6 +112,12 @@ class NodeProcess:
         if sys.platform != "win32":
             with contextlib.suppress(ProcessLookupError):
                 self._process.send_signal(signal.SIGTERM)
+
+    def show_where(self) -> None:
+        """Let the node write to its log where each of its threads is."""
+        if SHOW_SIGNAL is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(SHOW_SIGNAL)
 
     def kill(self) -> None:
         """End the node, and what it started, at once."""
@@ -122,6 +136,8 @@ class NodeProcess:
             except ValueError:
                 self._on_news(NodeLine(self, prefixed("INFO", self.node, line.decode(errors="replace"))))
                 continue
+            if event.get("event") in _SIGNS_OF_LIFE:
+                self.heard_at_s = time.monotonic()
             self._on_news(NodeEvent(self, event))
 
     def _read_lines(self) -> None:

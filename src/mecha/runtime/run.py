@@ -104,7 +104,7 @@ def _live(project: Project, name: str, context: NodeContext, life: Life) -> None
         log=context.log,
         on_change=life.wake,
     )
-    loop = NodeLoop(node_class, context, live, life.go)
+    loop = NodeLoop(node_class, context, live, life.go, life.paused)
     life.on_wake = loop.wake
     loop.run()
 

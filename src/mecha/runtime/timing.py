@@ -1,8 +1,9 @@
 """What a node did and how long it took."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 _KEPT = 10_000
 """Five and a half minutes at 30 frames per second; the percentiles of a long run are those of its last part."""
@@ -17,15 +18,30 @@ def percentile(values: Sequence[float], share: float) -> float | None:
 
 
 @dataclass(frozen=True, slots=True)
+class Spread:
+    """Milliseconds of a stage: the median, and what 95 of 100 frames do not exceed."""
+
+    p50_ms: float
+    p95_ms: float
+
+
+@dataclass(frozen=True, slots=True)
 class NodeStats:
     """One node in numbers.
 
     Attributes:
         frames: frames that were processed, or published by a node without inputs.
         dropped: frames that never reached the node's `step`, counted by their sequence numbers.
-        restarts: how often the process was started again.
+        restarts: how often the process was started again; the supervisor counts them.
         p50_ms: milliseconds a frame took, None before the first; p95_ms: the same.
         rss_mb: resident memory of the process, 10^6 bytes.
+        fps_in: frames a second that came, those dropped included; None for a node without inputs.
+        fps_out: messages a second that it published on its first output; None for a node without outputs.
+        cpu_percent: of one core.
+        precision: of the last inference, None before the first.
+        stages: "pre", "session", "post" of the last frames, None where no model tells them.
+        stale: what it gives is made of old input, as of a camera that is gone.
+        degraded: what it does less than it is asked to, as in "skip 2"; empty when all is well.
     """
 
     frames: int = 0
@@ -34,6 +50,45 @@ class NodeStats:
     p50_ms: float | None = None
     p95_ms: float | None = None
     rss_mb: float | None = None
+    fps_in: float | None = None
+    fps_out: float | None = None
+    cpu_percent: float | None = None
+    precision: str | None = None
+    stages: Mapping[str, Spread] | None = None
+    stale: bool = False
+    degraded: str = ""
+
+    @classmethod
+    def of_event(cls, event: Mapping[str, Any]) -> "NodeStats":
+        """Return what a "stats" event says."""
+        stages = event["stages"]
+        return cls(
+            **{key: event[key] for key in _PLAIN},
+            stages=stages and {name: Spread(spread["p50"], spread["p95"]) for name, spread in stages.items()},
+        )
+
+    def to_event(self) -> dict[str, Any]:
+        """Return the keys of a "stats" event."""
+        stages = self.stages and {
+            name: {"p50": round(spread.p50_ms, 3), "p95": round(spread.p95_ms, 3)}
+            for name, spread in self.stages.items()
+        }
+        return {**{key: _rounded(getattr(self, key)) for key in _PLAIN}, "stages": stages}
+
+
+_PLAIN = (
+    "frames",
+    "dropped",
+    "p50_ms",
+    "p95_ms",
+    "rss_mb",
+    "fps_in",
+    "fps_out",
+    "cpu_percent",
+    "precision",
+    "stale",
+    "degraded",
+)  # fmt: skip
 
 
 class Timings:
@@ -56,6 +111,13 @@ class Timings:
         """What 95 of 100 frames do not exceed."""
         return percentile(self._values, 0.95)
 
+    @property
+    def spread(self) -> Spread | None:
+        """Both, None before the first frame."""
+        ordered = sorted(self._values)
+        p50_ms, p95_ms = percentile(ordered, 0.5), percentile(ordered, 0.95)
+        return None if p50_ms is None or p95_ms is None else Spread(p50_ms, p95_ms)
+
 
 class Gaps:
     """Counts frames that are missing from a stream, whoever lost them."""
@@ -71,3 +133,7 @@ class Gaps:
         last = self._last.get(stream)
         self._last[stream] = seq
         return 0 if last is None or seq <= last else seq - last - 1
+
+
+def _rounded(value: Any) -> Any:  # noqa: ANN401 - what is no fraction stays as it is
+    return round(value, 3) if isinstance(value, float) else value
