@@ -31,6 +31,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"gate"}),
     frozenset({"service"}),
     frozenset({"runtime"}),
+    frozenset({"testing"}),
     frozenset({"daemon"}),
     frozenset({"demo"}),
     frozenset({"cli", "__main__"}),

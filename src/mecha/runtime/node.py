@@ -32,6 +32,7 @@ __all__ = ["Field", "Node", "NodeConfig", "NodeContext", "Rate"]
 C = TypeVar("C", bound=NodeConfig)
 
 _LOG_PERIOD_S = 1.0
+_IDLE_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +90,10 @@ class Node(Generic[C]):
     def step(self, message: Any) -> None:  # noqa: ANN401 - whatever the inputs name
         """Work on one message; a source gets None, again and again, and takes its time itself.
 
-        What it raises ends the process, and the supervisor starts it again.
+        What it raises ends the process, and the supervisor starts it again. A node that has no step of its own, as one
+        whose work is done by threads that `setup` starts, waits for its end.
         """
+        self.wait(_IDLE_S)
 
     def close(self) -> None:
         """Give back what `setup` took; called once at the end, after an error of a step too."""
