@@ -3,12 +3,9 @@
 import json
 import os
 import signal
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from mecha.errors import INTERRUPTED_EXIT_CODE, NotFoundError
@@ -20,6 +17,7 @@ from mecha.runtime.events import SUPERVISED_VARIABLE
 from mecha.runtime.lifeline import STOP_DEADLINE_S
 from mecha.runtime.program import node_names, require_node
 from mecha.runtime.run import LOG_VARIABLE
+from mecha.runtime.signals import signals_to
 from mecha.runtime.supervisor import Supervisor
 from mecha.runtime.timing import NodeStats
 
@@ -117,7 +115,7 @@ def run_dev(
             stop_deadline_s=options.stop_deadline_s,
         )
         on_begin(supervisor, bus)
-        with _signals_to(supervisor.stop) as came:
+        with signals_to(supervisor.stop) as came:
             outcome = supervisor.run()
     exit_code = outcome.exit_code or (INTERRUPTED_EXIT_CODE if signal.SIGINT in came else 0)
     return DevSummary(outcome.nodes, outcome.failure, exit_code)
@@ -160,26 +158,3 @@ def _absolute(source: str) -> str:
     """Return a source as it must be named from another working directory."""
     path = Path(source)
     return str(path.absolute()) if path.exists() or "*" in source else source
-
-
-@contextmanager
-def _signals_to(stop: Callable[[], None]) -> Iterator[list[int]]:
-    """Call `stop` for each signal that asks to end; yields the list of those that came."""
-    came: list[int] = []
-
-    def handle(number: int, _frame: FrameType | None) -> None:
-        came.append(number)
-        stop()
-
-    if threading.current_thread() is not threading.main_thread():
-        yield came
-        return
-    names = ("SIGINT", "SIGTERM", "SIGHUP")
-    before = {getattr(signal, name): signal.getsignal(getattr(signal, name)) for name in names if hasattr(signal, name)}
-    for number in before:
-        signal.signal(number, handle)
-    try:
-        yield came
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
