@@ -33,7 +33,7 @@ from tests.runtime.projects import make_project
 from tests.runtime.provisional import CATALOG, FP32, NAME, SCENES, poor_int8, publish_provisional
 from tests.runtime.waiting import wait_for
 
-QUICK = Periods(model=0.02, power=0.02, again=0.05)
+QUICK = Periods(model=0.02, power=0.02, again=0.05, disk=0.02)
 FRAMES = 16
 
 
@@ -186,6 +186,27 @@ def test_a_throttled_device_waits_and_goes_on_when_it_is_cool(
     assert lines(caplog) == [BEGINS, waits, BUILDS, ended]
     assert ModelStore(root / "models").require(NAME).manifest == model.manifest
     assert [path.name for path in frames_folder().iterdir() if path.is_dir()] == []
+
+
+def test_a_disk_that_refuses_frames_is_asked_again_until_it_takes_them(
+    root: Path, poor: Path, seen: list[NDArray[np.uint8]], cool: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = publish_provisional(root, poor)
+    set_governor(cool, "powersave")  # no build
+    frames_folder().parent.mkdir(parents=True, exist_ok=True)
+    frames_folder().write_text("no folder")
+
+    with calibrating(root, model, seen, cool):
+        waits = (
+            f"Self-calibration: waits until the disk takes frames again: {frames_folder()}: cannot make the folder: "
+        )
+        refused = wait_for(says(caplog, waits), timeout_s=30)
+        frames_folder().unlink()
+        again = wait_for(says(caplog, "Self-calibration: the disk takes frames again"), timeout_s=30)
+        kept = wait_for(says(caplog, "Self-calibration: 16 frames kept, the build waits: "), timeout_s=30)
+
+    assert refused == f"{waits}file exists"
+    assert lines(caplog) == [refused, BEGINS, again, kept]
 
 
 def test_two_builds_never_run_at_once_on_a_device(

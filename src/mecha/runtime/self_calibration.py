@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mecha.detect.detector import Result
-from mecha.errors import MechaError
+from mecha.errors import DiskError, MechaError
 from mecha.project import Project, cache_dir, find_project
 from mecha.runtime.attempts import Attempt, Attempts
 from mecha.runtime.kept_frames import KeptFrames, remove_leftovers
@@ -34,11 +34,13 @@ class Periods:
         model: whether the INT8 that runs is a provisional one.
         power: whether something speaks against a build that runs.
         again: whether what stood in the way of a build still does.
+        disk: whether the disk takes again what it refused.
     """
 
     model: float = 2.0
     power: float = 5.0
     again: float = 60.0
+    disk: float = 5.0
 
 
 class SelfCalibration:
@@ -128,6 +130,7 @@ class _Worker(threading.Thread):
         self._due_s = 0.0
         self._runs = ("", "")
         self._told: set[str] = set()
+        self._refused = False
         self._own_attempt: Attempt | None = None
 
     # The thread of the frames
@@ -160,13 +163,23 @@ class _Worker(threading.Thread):
         try:
             remove_leftovers(folder)
             while not self._closed.is_set():
-                model = self._provisional()
-                if model is None or self._tried(model):
-                    self._closed.wait(self._periods.model)
-                else:
-                    self._calibrate(model, KeptFrames(folder, self._settings))
+                self._turn(folder)
         except MechaError as error:
             self._tell("ends: %s", error, level=logging.WARNING)
+
+    def _turn(self, folder: Path) -> None:
+        try:
+            model = self._provisional()
+            if model is None or self._tried(model):
+                self._closed.wait(self._periods.model)
+            else:
+                self._calibrate(model, KeptFrames(folder, self._settings))
+        except DiskError as error:
+            # Others fill the disk and free it again.
+            if not self._refused:
+                self._log.warning("Self-calibration: waits until the disk takes frames again: %s", error)
+            self._refused = True
+            self._closed.wait(self._periods.disk)
 
     def _provisional(self) -> PublishedModel | None:
         """Return the model that runs, where its INT8 was built on scenes."""
@@ -202,6 +215,7 @@ class _Worker(threading.Thread):
                 taken = self._taken.get(timeout=self._periods.model)
                 if taken is not None:
                     frames.take(*taken)
+                    self._taken_again()
             if self._closed.is_set():
                 return False
             if time.monotonic() >= look_s:
@@ -212,6 +226,11 @@ class _Worker(threading.Thread):
                 self._tell("waits for frames with objects on them")
         self._taking = False
         return True
+
+    def _taken_again(self) -> None:
+        if self._refused:
+            self._refused = False
+            self._log.info("Self-calibration: the disk takes frames again")
 
     def _still(self, model: PublishedModel) -> bool:
         now = self._store.published(model.name)
