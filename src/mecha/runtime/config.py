@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from mecha.errors import ConfigError
 from mecha.faults import KeyFault
 from mecha.positions import KeyPath
+from mecha.runtime.injection import of_this_process
 from mecha.validation import Frozen, checked, json_line_of, parse_json
 
 CONFIG_VARIABLE = "MECHA_CONFIG"
@@ -45,6 +46,11 @@ def read_layers(files: Sequence[Path], root: Path, environ: Mapping[str, str]) -
     if said:
         layers.append(Layer("command line", said.encode()))
     return tuple(layers)
+
+
+def read_config_file(file: Path) -> bytes:
+    """Return what a config.json holds, as the faults of this process leave it. Raises OSError."""
+    return of_this_process().config_text(file.read_bytes())
 
 
 def load_config(model: type[C], layers: Sequence[Layer]) -> C:
@@ -129,7 +135,7 @@ def _shown(file: Path, root: Path) -> str:
 
 def _bytes_of(file: Path, root: Path) -> bytes | None:
     try:
-        return file.read_bytes()
+        return read_config_file(file)
     except FileNotFoundError:
         return None
     except OSError as error:

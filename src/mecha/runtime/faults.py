@@ -11,6 +11,8 @@ from mecha.words import alternatives, did_you_mean, seconds
 
 FAULTS_VARIABLE = "MECHA_FAULTS"
 """Holds the faults of one node, in the environment of its process: a JSON list."""
+BEGAN_VARIABLE = "MECHA_BEGAN"
+"""Holds when messages began to flow, seconds of the system's monotonic clock, for a process that is started later."""
 
 _REQUEST = re.compile(r"(?P<kind>[^@:,]+)@(?P<at>[^:,]+)(?::(?P<length>[^:,]+))?(?:,node=(?P<node>[^,\s]+))?", re.ASCII)
 _FORM = "KIND@AT[:FOR][,node=NAME], as in camera-drop@5s:3s"
@@ -23,18 +25,20 @@ class FaultKind:
     Attributes:
         node: that has it where nobody says another one.
         for_s: how long it lasts where nobody says, seconds; None has no end of its own.
+        stops: the node itself stands still, and how long it does is told from the beginning of the fault.
         momentary: it is over as soon as it has come, so that a length makes no sense.
     """
 
     node: str
     for_s: float | None
+    stops: bool = False
     momentary: bool = False
 
 
 KINDS: Mapping[str, FaultKind] = {
     "camera-drop": FaultKind("camera", 3.0),
-    "node-crash": FaultKind("object-detector", None, momentary=True),
-    "node-hang": FaultKind("object-detector", None),
+    "node-crash": FaultKind("object-detector", None, stops=True, momentary=True),
+    "node-hang": FaultKind("object-detector", None, stops=True),
     "slow-inference": FaultKind("object-detector", 5.0),
     "bad-config": FaultKind("object-detector", 5.0),
     "disk-full": FaultKind("object-detector", 10.0),

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from mecha.errors import ConfigError
-from mecha.runtime.config import Layer, NodeConfig, load_config, read_layers
+from mecha.runtime.config import Layer, NodeConfig, load_config, read_config_file, read_layers
 from mecha.runtime.watch import Contents, FileWatch
 
 C = TypeVar("C", bound=NodeConfig)
@@ -53,7 +53,7 @@ class LiveConfig(Generic[C]):
         self._known = self.value
         last = tuple(layer.text for layer in self._layers[: len(files)])
         self._present = [content is not None for content in last]
-        self._watch = FileWatch(files, self._changed, last=last, whole=self._whole)
+        self._watch = FileWatch(files, self._changed, last=last, whole=self._whole, read=read_config_file)
 
     def start(self) -> None:
         """Begin to watch the files."""

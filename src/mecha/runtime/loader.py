@@ -10,6 +10,7 @@ from mecha.detect.detector import Detector, Precision
 from mecha.detect.locate import LocatedModel, locate
 from mecha.detect.session import CPU_PROVIDER
 from mecha.errors import NotFoundError
+from mecha.runtime.slowed import as_fast_as_asked
 from mecha.runtime.variants import Choice, FrameDetector, Variant, Wanted
 from mecha.store.published import INT8_FILE, MANIFEST_FILE, MODEL_FILE, SPEC_FILE
 
@@ -52,7 +53,7 @@ class ModelLoader:
         """Load one file; see `Loader.load`."""
         located = self._located[variant.model]
         tuned = located.tuned_for(variant.precision)
-        return Detector.from_file(
+        detector = Detector.from_file(
             self._root / variant.file,
             located.spec,
             precision=variant.precision,
@@ -61,6 +62,7 @@ class ModelLoader:
             provider=tuned.provider if tuned else CPU_PROVIDER,
             square=tuned.square if tuned else False,
         )
+        return as_fast_as_asked(detector)
 
     def memory_mb(self) -> float:
         """Return the resident memory of this process, 10^6 bytes."""

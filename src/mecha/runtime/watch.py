@@ -31,6 +31,7 @@ class FileWatch:
         on_change: called with the contents of all files, in the order of `files`, in the watch's own thread.
         last: the contents that are known already; None reads them now.
         whole: tells whether contents look finished.
+        read: returns the bytes of a file; raises OSError.
         settle_s: see SETTLE_S.
         patience_s: see PATIENCE_S.
         poll_s: see POLL_S.
@@ -43,6 +44,7 @@ class FileWatch:
         *,
         last: Contents | None = None,
         whole: Callable[[Contents], bool] = lambda contents: True,  # noqa: ARG005 - a text may be anything
+        read: Callable[[Path], bytes] = Path.read_bytes,
         settle_s: float = SETTLE_S,
         patience_s: float = PATIENCE_S,
         poll_s: float = POLL_S,
@@ -50,6 +52,7 @@ class FileWatch:
         self._files = tuple(files)
         self._on_change = on_change
         self._whole = whole
+        self._read_bytes = read
         self._settle_s = settle_s
         self._patience_s = patience_s
         self._poll_s = poll_s
@@ -101,15 +104,14 @@ class FileWatch:
         return contents
 
     def _read(self) -> Contents:
-        return tuple(_content(file) for file in self._files)
+        return tuple(self._content(file) for file in self._files)
 
-
-def _content(file: Path) -> bytes | None:
-    """Return the bytes of a file, None when it is absent or cannot be read just now."""
-    try:
-        return file.read_bytes()
-    except OSError:
-        return None
+    def _content(self, file: Path) -> bytes | None:
+        """Return the bytes of a file, None when it is absent or cannot be read just now."""
+        try:
+            return self._read_bytes(file)
+        except OSError:
+            return None
 
 
 def _started_observer(folders: set[Path], on_event: Callable[["FileSystemEvent"], None]) -> Any:  # noqa: ANN401
