@@ -18,6 +18,7 @@ from mecha.testing import NodeHarness, detections, found, frame
 from tests.detect.blob_detector import RED, scene
 from tests.detect.published_blobs import publish_blobs
 from tests.runtime.projects import COUNTER, TICKER, add_node
+from tests.runtime.waiting import wait_for
 
 
 class EchoConfig(NodeConfig):
@@ -247,6 +248,11 @@ def test_a_folder_without_a_node_names_the_nearest(tmp_path: Path) -> None:
     assert str(caught.value).endswith('nodes/tikcer/node.py is no file; did you mean "ticker"?')
 
 
+def ended(source: NodeHarness) -> bool:
+    source.step()
+    return source.finished
+
+
 def test_the_camera_and_the_detector_run_in_it(tmp_path: Path) -> None:
     shutil.copytree(bundled_dir() / "nodes", tmp_path / "nodes", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "model_catalog.toml").touch()
@@ -254,7 +260,7 @@ def test_the_camera_and_the_detector_run_in_it(tmp_path: Path) -> None:
     publish_blobs(ModelStore(tmp_path / "models"))
 
     with NodeHarness(tmp_path / "nodes" / "camera", {"source": "arena://?frames=2&size=64x48"}) as camera:
-        camera.step(10)
+        wait_for(lambda: ended(camera), what="the end of the source")
         frames = camera.read("/camera/rgb")
     with NodeHarness(tmp_path / "nodes" / "object-detector", {"model": "blobs"}) as detector:
         detector.feed("/camera/rgb", frame(7, pixels=scene((8, 8, 8, RED))))
