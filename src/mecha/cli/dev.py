@@ -23,17 +23,29 @@ def dev(
     source: Annotated[
         str | None, typer.Option("--source", metavar="S", help="What the camera shows, in place of its config.")
     ] = None,
+    faults: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--fault",
+            metavar="KIND@AT[:FOR]",
+            help="Let something go wrong: camera-drop, node-crash, node-hang, slow-inference, bad-config or disk-full, "
+            "as in camera-drop@5s:3s; with ,node=NAME in another node. Can be given several times.",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Write JSON lines for programs; the log to stderr.")] = False,
 ) -> None:
     """Run nodes with inference timing logs; a changed config.json is followed while they run."""
     import os
 
     from mecha.runtime.dev import DevOptions, run_dev
+    from mecha.runtime.fault_log import fault_lines
+    from mecha.runtime.faults import Fault
 
     options = DevOptions(
         duration_s=parse_duration(duration) if duration else None,
         source=source,
         verbose=os.environ.get("MECHA_LOG", "").lower() == "debug",
+        faults=tuple(Fault.parsed(request) for request in faults or ()),
     )
 
     def take(event: dict[str, Any]) -> None:
@@ -47,10 +59,11 @@ def dev(
         on_line=lambda line: typer.echo(line, err=as_json),
         on_event=take,
     )
+    told = summary.to_json()
     if as_json:
-        echo_json(summary.to_json())
+        echo_json(told)
     else:
-        for line in summary_lines(summary.to_json()["nodes"]):
+        for line in (*summary_lines(told["nodes"]), *fault_lines(told["faults"])):
             typer.echo(line)
     if summary.failure:
         typer.echo(f"error: {summary.failure}", err=True)

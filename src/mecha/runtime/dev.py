@@ -14,6 +14,8 @@ from mecha.runtime.bus import Bus
 from mecha.runtime.bus.place import BUS_VARIABLE, BusPlace
 from mecha.runtime.config import CONFIG_VARIABLE
 from mecha.runtime.events import SUPERVISED_VARIABLE
+from mecha.runtime.fault_log import FaultLog, FaultRecord
+from mecha.runtime.faults import BEGAN_VARIABLE, FAULTS_VARIABLE, Fault, fault_environ, require_nodes
 from mecha.runtime.lifeline import STOP_DEADLINE_S
 from mecha.runtime.program import node_names, require_node
 from mecha.runtime.run import LOG_VARIABLE
@@ -34,12 +36,14 @@ class DevOptions:
         source: what the camera shows instead of what its config says; a path is relative to the working directory.
         verbose: every line of the log, as with MECHA_LOG=debug.
         stop_deadline_s: how long a node may take to end before it is killed.
+        faults: what is to go wrong, see `mecha.runtime.injection`.
     """
 
     duration_s: float | None = None
     source: str | None = None
     verbose: bool = False
     stop_deadline_s: float = STOP_DEADLINE_S
+    faults: tuple[Fault, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +54,13 @@ class DevSummary:
         nodes: by name.
         failure: why it ended, when a node failed for good; empty otherwise.
         exit_code: 0, the one of the node that failed for good, or 130.
+        faults: what came of those that were asked for.
     """
 
     nodes: Mapping[str, NodeStats]
     failure: str = ""
     exit_code: int = 0
+    faults: tuple[FaultRecord, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the last line of `mecha dev --json`."""
@@ -71,6 +77,7 @@ class DevSummary:
                 }
                 for name, stats in self.nodes.items()
             },
+            "faults": [record.to_json() for record in self.faults],
         }
 
 
@@ -96,11 +103,19 @@ def run_dev(
 
     Raises:
         NotFoundError: the project has no such node, or none at all.
+        UsageError: a fault is asked for a node that does not run.
         BusyError: the project runs already.
         NetworkError: an endpoint of the settings cannot be used.
         DiskError: the run-time folder cannot be made.
     """
     names = _required_nodes(project, nodes)
+    require_nodes(options.faults, names)
+    faults = FaultLog(options.faults)
+
+    def take(event: dict[str, Any]) -> None:
+        faults.take(event)
+        on_event(event)
+
     place = BusPlace(project.root, environ)
     with place.hosted(project.settings.bus) as (bus, endpoint):
         environs = {name: _environ(project, name, endpoint, options, environ) for name in names}
@@ -108,7 +123,7 @@ def run_dev(
             project.root,
             environs,
             on_line=on_line,
-            on_event=on_event,
+            on_event=take,
             on_exit=place.forget,
             settings=project.settings.nodes,
             duration_s=options.duration_s,
@@ -118,7 +133,7 @@ def run_dev(
         with signals_to(supervisor.stop) as came:
             outcome = supervisor.run()
     exit_code = outcome.exit_code or (INTERRUPTED_EXIT_CODE if signal.SIGINT in came else 0)
-    return DevSummary(outcome.nodes, outcome.failure, exit_code)
+    return DevSummary(outcome.nodes, outcome.failure, exit_code, faults.records)
 
 
 def _required_nodes(project: Project, nodes: Sequence[str]) -> tuple[str, ...]:
@@ -141,8 +156,9 @@ def _environ(
     own = {
         name: value
         for name, value in environ.items()
-        if name not in {"MECHA_ENV", CONFIG_VARIABLE, SUPERVISED_VARIABLE}
+        if name not in {"MECHA_ENV", CONFIG_VARIABLE, SUPERVISED_VARIABLE, FAULTS_VARIABLE, BEGAN_VARIABLE}
     }
+    own.update(fault_environ(options.faults, node))
     own[BUS_VARIABLE] = endpoint
     own[SUPERVISED_VARIABLE] = str(os.getpid())
     if project.environment is not None:

@@ -13,6 +13,7 @@ from mecha.project import Project, find_project
 from mecha.runtime.bus import Bus
 from mecha.runtime.bus.place import BUS_VARIABLE, BusPlace
 from mecha.runtime.events import Events, configure_logging, prefixed, take_stdout
+from mecha.runtime.injection import begin_faults
 from mecha.runtime.lifeline import Life
 from mecha.runtime.live import LiveConfig
 from mecha.runtime.loop import NodeLoop
@@ -95,7 +96,8 @@ def joined_bus(project: Project, environ: Mapping[str, str]) -> Iterator[Bus]:
 
 
 def _live(project: Project, name: str, context: NodeContext, life: Life) -> None:
-    node_class = load_node(project.nodes_dir, name)
+    faults = begin_faults(os.environ, name, life.go, events=context.events, log=context.log)
+    node_class = faults.node_class(load_node(project.nodes_dir, name))
     live = LiveConfig(
         node_class.config_model,
         project.node_config_files(name),

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 from mecha.errors import NodeError
 from mecha.project import NodeSettings
 from mecha.runtime.events import prefixed
+from mecha.runtime.faults import BEGAN_VARIABLE
 from mecha.runtime.lifeline import STOP_DEADLINE_S
 from mecha.runtime.process import News, NodeProcess, exit_words
 from mecha.runtime.restart import RestartPolicy
@@ -73,6 +74,7 @@ class SupervisedNode:
         self._process: NodeProcess | None = None
         self._ready = False
         self._go = False
+        self._began_s: float | None = None
         self._paused = False
         self._last = False
         self._again = ""
@@ -117,15 +119,20 @@ class SupervisedNode:
         self._ready = False
         self._again = self._killed_for = self._last_error = ""
         try:
-            self._process = NodeProcess(self.name, self._around.root, self._environ, self._around.on_news)
+            self._process = NodeProcess(self.name, self._around.root, self._environ_now(), self._around.on_news)
         except NodeError as error:
             self._fail(str(error), error.exit_code)
             return
         self._be("starting")
 
+    def _environ_now(self) -> Mapping[str, str]:
+        """Return the environment of a process that is started now: a later one learns when the run began."""
+        return self._environ if self._began_s is None else {**self._environ, BEGAN_VARIABLE: repr(self._began_s)}
+
     def go(self) -> None:
         """Let messages flow, now or as soon as it is ready."""
         self._go = True
+        self._began_s = self._around.clock()
         if self._process is not None and self._ready:
             self._flow()
 
@@ -151,13 +158,14 @@ class SupervisedNode:
     def restart(self, reason: str = ASKED) -> None:
         """Stop its process in order and start another one; one that has failed for good gets another chance."""
         self._policy = RestartPolicy(self.settings)
-        if self._last:
+        if self._last or self._again or self._kill_at_s is not None:
             return
+        self.say("INFO", f"is started again: {reason}")
         if self._process is None:
             self._count_restart()
             self.failure = ""
             self.start()
-        elif not self._again and self._kill_at_s is None:
+        else:
             self._again = reason
             self._be("restarting", reason)
             self._process.stop()
@@ -253,7 +261,8 @@ class SupervisedNode:
 
     def say(self, level: str, text: str) -> None:
         """Log a line in its name; an error is an event too."""
-        self._around.on_line(prefixed(level, self.name, text))
+        for line in prefixed(level, self.name, text).splitlines():
+            self._around.on_line(line)
         if level == "ERROR":
             self._around.on_event({"event": "error", "node": self.name, "message": text})
 
