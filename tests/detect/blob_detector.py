@@ -62,7 +62,12 @@ class _Graph:
 
 
 def blob_detector(
-    size: int = 64, *, dynamic: bool = False, tail: Tail = "right", highest_logit: float | None = None
+    size: int = 64,
+    *,
+    dynamic: bool = False,
+    tail: Tail = "right",
+    highest_logit: float | None = None,
+    class_bias: float = -6,
 ) -> bytes:
     """Return the ONNX bytes.
 
@@ -72,6 +77,7 @@ def blob_detector(
         tail: "dead" gives every score 0, as a quantized decode tail does; "moved" puts boxes 40 pixels to the right;
             "nan" gives NaN for every score.
         highest_logit: class logits end here, as a range calibrated on the wrong frames makes them.
+        class_bias: of every class logit; -60 finds nothing, NaN gives NaN for every score.
     """
     graph = _Graph()
     mean = np.zeros((3, 3, 8, 8), np.float32)
@@ -82,7 +88,7 @@ def blob_detector(
     for channel in range(3):
         half[channel, channel] = 1 / 4
     coarse = graph.conv(fine, half, strides=[2, 2], kernel_shape=[2, 2])
-    levels = [_head(graph, source) for source in (fine, coarse)]
+    levels = [_head(graph, source, class_bias) for source in (fine, coarse)]
     if highest_logit is not None:
         top = graph.const(highest_logit)
         levels = [(boxes, graph.add("Min", scores, top)[0]) for boxes, scores in levels]
@@ -115,7 +121,7 @@ def blob_detector(
     return bytes(model.SerializeToString())
 
 
-def _head(graph: _Graph, source: str) -> tuple[str, str]:
+def _head(graph: _Graph, source: str, class_bias: float) -> tuple[str, str]:
     sides = np.full((4, REG_MAX), -5, np.float32)
     sides[:, 1] = 5
     rng = np.random.default_rng(3)
@@ -123,7 +129,7 @@ def _head(graph: _Graph, source: str) -> tuple[str, str]:
         source, rng.normal(0, 0.3, (4 * REG_MAX, 3, 1, 1)), sides.reshape(-1), kernel_shape=[1, 1], strides=[1, 1]
     )
     weights = np.array([[12, -6, -6], [-6, 12, -6]], np.float32).reshape(2, 3, 1, 1)
-    scores = graph.conv(source, weights, [-6, -6], kernel_shape=[1, 1], strides=[1, 1])
+    scores = graph.conv(source, weights, [class_bias, class_bias], kernel_shape=[1, 1], strides=[1, 1])
     return boxes, scores
 
 

@@ -77,6 +77,16 @@ def test_a_result_says_what_ran_and_how_long_each_stage_took(blobs: Path) -> Non
     assert detector.session_ms(scene()) > 0
 
 
+def test_a_result_says_that_the_model_gave_nan(tmp_path: Path) -> None:
+    file = tmp_path / "blobs.onnx"
+    found = []
+    for bias in (-6.0, float("nan")):
+        file.write_bytes(blob_detector(class_bias=bias))
+        result = Detector(file).run(scene((8, 8, 8, RED)))
+        found.append((result.nan, len(result.detections)))
+    assert found == [(False, 1), (True, 0)]
+
+
 def test_grey_alpha_and_16_bit_frames_of_any_size_are_accepted(blobs: Path) -> None:
     detector = Detector(blobs)
     for shape, dtype in (((1, 1), np.uint8), ((5, 700, 4), np.uint8), ((300, 2, 3), np.uint16)):

@@ -8,86 +8,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
 
-from mecha.detect.detections import Detections, StageTimes
-from mecha.detect.detector import Result
-from mecha.errors import IntegrityError, MechaError, NotFoundError
+from mecha.errors import MechaError, NotFoundError
 from mecha.runtime.events import Swap
 from mecha.runtime.loader import ModelLoader
 from mecha.runtime.slot import DetectorSlot
-from mecha.runtime.variants import Choice, Variant, Wanted, labels
+from mecha.runtime.variants import Variant, Wanted, labels
 from mecha.store.models import ModelStore
-from tests.detect.blob_detector import RED, blob_detector, scene
+from tests.detect.blob_detector import blob_detector
 from tests.detect.published_blobs import int8_blobs, publish_blobs
+from tests.runtime.fake_detectors import FP32, FRAME, INT8, FakeDetector, FakeLoader
 from tests.runtime.waiting import wait_for
-
-FRAME = scene((8, 8, 8, RED))
-FP32, INT8 = Wanted("m", use_int8=False), Wanted("m", use_int8=True)
-
-
-class FakeDetector:
-    """Says which variant it is, and notices when two threads use it."""
-
-    def __init__(self, variant: Variant, score_threshold: float = 0.25) -> None:
-        self.variant = variant
-        self.score_threshold = score_threshold
-        self.busy = threading.Lock()
-
-    def warm_up(self) -> None:
-        self.run(FRAME)
-
-    def with_thresholds(self, *, score_threshold: float, iou_threshold: float, max_detections: int) -> "FakeDetector":
-        return FakeDetector(self.variant, score_threshold)
-
-    def run(self, frame: NDArray[np.uint8]) -> Result:
-        assert self.busy.acquire(blocking=False), "two threads in one detector"
-        try:
-            empty = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32), names=())
-            ms = {"FP32": 30.0, "INT8": 10.0}[self.variant.precision]
-            return Result(empty, StageTimes(0.0, ms, 0.0), self.variant.precision, f"{self.variant.file}")
-        finally:
-            self.busy.release()
-
-
-class FakeLoader:
-    """Loads at once, or when it is let."""
-
-    def __init__(self) -> None:
-        self.loads: list[Variant] = []
-        self.may_load = threading.Event()
-        self.may_load.set()
-        self.missing: set[str] = set()
-        self.unloadable: set[str] = set()
-        self.int8_built = True
-        self.stamp = 0
-        self.used_mb = 100.0
-
-    def choose(self, wanted: Wanted) -> Choice:
-        if wanted.model in self.missing:
-            raise NotFoundError(f'model "{wanted.model}" is not pulled', hint=f"`mecha models pull {wanted.model}`")
-        fp32 = self.variant(wanted, "FP32")
-        if wanted.use_int8 is False:
-            return Choice((fp32,))
-        if not self.int8_built:
-            return Choice((fp32,), "INT8 of m is not there; running FP32.")
-        return Choice((self.variant(wanted, "INT8"), fp32), remedy="`mecha models quantize m` makes INT8.")
-
-    def variant(self, wanted: Wanted, precision: str) -> Variant:
-        file = f"{wanted.model}-{precision}"
-        return Variant(wanted.model, precision, file, (self.stamp,), wanted.input_size, wanted.threads)  # type: ignore[arg-type]
-
-    def load(self, variant: Variant) -> FakeDetector:
-        self.loads.append(variant)
-        assert self.may_load.wait(10)
-        if variant.precision in self.unloadable:
-            raise IntegrityError(f"{variant.file}: got no ONNX model")
-        return FakeDetector(variant)
-
-    def memory_mb(self) -> float:
-        return self.used_mb
 
 
 @pytest.fixture

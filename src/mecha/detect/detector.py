@@ -36,12 +36,14 @@ class Result:
     Attributes:
         precision: of the model that ran.
         digest: sha256 of the file that ran, lower-case hex.
+        nan: the model gave NaN somewhere, so that nothing it says of this frame can be relied on.
     """
 
     detections: Detections
     times: StageTimes
     precision: Precision
     digest: str
+    nan: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,11 +265,12 @@ class Detector:
         outputs = self._pipeline.session.run(tensor)
         inferred = perf_counter()
         detections = self._detections(outputs, geometry, self._pipeline.decoder_of(tensor))
+        nan = any(_has_nan(output) for output in outputs)
         done = perf_counter()
         times = StageTimes(
             pre_ms=(prepared - started) * 1e3, session_ms=(inferred - prepared) * 1e3, post_ms=(done - inferred) * 1e3
         )
-        return Result(detections, times, self._precision, self._digest)
+        return Result(detections, times, self._precision, self._digest, nan)
 
     def raw(self, frame: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return scores (A, classes) and boxes_xyxy (A, 4) in input pixels of all A anchors, before any threshold.
@@ -323,3 +326,9 @@ class Detector:
             class_ids=found.class_ids[kept],
             names=self._spec.classes,
         )
+
+
+def _has_nan(output: NDArray[np.float32]) -> bool:
+    """Tell whether NaN is in an output: its maximum is NaN then, and takes 0.04 ms for what yolov8n gives at 640."""
+    # Some models give class ids as integers, and no row for a frame without objects.
+    return output.dtype.kind == "f" and output.size > 0 and bool(np.isnan(output.max()))

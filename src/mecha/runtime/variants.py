@@ -19,6 +19,7 @@ class Wanted:
         input_size: pixels, for models that take more than one; None for the model's own.
         threads: of the session; None for the default.
         memory_limit_mb: resident memory of the process, 10^6 bytes, above which only what runs stays loaded.
+        latency_budget_ms: what is swapped in and takes longer gives way to what ran before; None is any time.
     """
 
     model: str
@@ -29,6 +30,14 @@ class Wanted:
     iou_threshold: float = 0.45
     max_detections: int = 300
     memory_limit_mb: float | None = None
+    latency_budget_ms: float | None = None
+
+    def asks_for_the_same(self, other: "Wanted") -> bool:
+        """Tell whether both ask for the same session, held to the same time."""
+        mine, theirs = (
+            (one.model, one.use_int8, one.input_size, one.threads, one.latency_budget_ms) for one in (self, other)
+        )
+        return mine == theirs
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,9 @@ a dropped session back: each load after a drop would make the process grow.
 """
 
 import logging
+from collections.abc import Callable, Mapping
 
-from mecha.errors import MechaError
+from mecha.errors import MechaError, UnsupportedModelError
 from mecha.runtime.variants import Choice, FrameDetector, Loader, Variant, Wanted
 
 
@@ -16,19 +17,24 @@ class WarmDetectors:
     Args:
         loader: finds and loads models.
         log: where loading and faults are told.
+        fault_of: tries out what is to run; returns why it must not, "" when it may.
     """
 
-    def __init__(self, loader: Loader, log: logging.Logger) -> None:
+    def __init__(self, loader: Loader, log: logging.Logger, fault_of: Callable[[Variant, FrameDetector], str]) -> None:
         self._loader = loader
         self._log = log
+        self._fault_of = fault_of
         # Least recently used first.
         self._warm: dict[Variant, FrameDetector] = {}
         self._choice: Choice | None = None
         self._told = ""
         self._tight_mb: float | None = None
 
-    def prepare(self, wanted: Wanted) -> tuple[Variant, FrameDetector]:
+    def prepare(self, wanted: Wanted, refused: Mapping[Variant, str]) -> tuple[Variant, FrameDetector]:
         """Return what runs best of what is wanted, warmed up.
+
+        Args:
+            refused: what must not run, and why.
 
         Raises:
             MechaError: there is no such model, or nothing of it can be loaded.
@@ -38,13 +44,13 @@ class WarmDetectors:
         if choice.notice:
             self.tell(logging.WARNING, choice.notice)
         try:
-            prepared = best, self._loaded(best, wanted)
+            prepared = best, self._loaded(best, wanted, refused)
         except MechaError as error:
             if not others:
                 raise
             text = f"{best.precision} of {best.model} cannot be used: {error}; running {others[0].precision}."
             self.tell(logging.WARNING, f"{text} {choice.remedy}".rstrip())
-            return others[0], self._loaded(others[0], wanted)
+            return others[0], self._loaded(others[0], wanted, refused)
         if not choice.notice:
             self._told = ""
         return prepared
@@ -79,13 +85,24 @@ class WarmDetectors:
             self._told = text
             self._log.log(level, "%s", text)
 
-    def _loaded(self, variant: Variant, wanted: Wanted) -> FrameDetector:
-        detector = self._warm.pop(variant, None)
-        if detector is None:
+    def holds(self, variant: Variant) -> bool:
+        """Tell whether a variant stays loaded. Any thread may ask."""
+        return variant in self._warm
+
+    def _loaded(self, variant: Variant, wanted: Wanted, refused: Mapping[Variant, str]) -> FrameDetector:
+        fault = refused.get(variant, "")
+        others = {one: warm for one, warm in self._warm.items() if one != variant}
+        detector = None if fault else self._warm.get(variant)
+        if not fault and detector is None:
             self._log.info("Loading model %s (%s)", variant.file, variant.precision)
             detector = self._loader.load(variant)
             detector.warm_up()
-        self._warm[variant] = detector
+        if detector is not None:
+            fault = self._fault_of(variant, detector)
+        if detector is None or fault:
+            self._warm = others
+            raise UnsupportedModelError(f"{variant.file}: {fault}")
+        self._warm = others | {variant: detector}
         return detector.with_thresholds(
             score_threshold=wanted.score_threshold,
             iou_threshold=wanted.iou_threshold,
