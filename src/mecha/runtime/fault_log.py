@@ -92,14 +92,15 @@ class FaultLog:
             self._frames.pop(event["node"], None)
             for entry in own:
                 entry.renewed = entry.begun_s is not None
-        elif kind == "inference" or (kind == "stats" and self._more(event["node"], event["frames"])):
+        elif kind == "inference" or (kind == "stats" and self._works(event)):
             for entry in own:
                 entry.works(self._clock())
 
-    def _more(self, node: str, frames: int) -> bool:
-        """Tell whether a node has worked on frames since it told the last time."""
+    def _works(self, stats: Mapping[str, Any]) -> bool:
+        """Tell whether a node has worked on frames since it told the last time, or sends where it has none."""
+        node, frames = stats["node"], stats["frames"]
         before, self._frames[node] = self._frames.get(node, 0), frames
-        return frames > before
+        return bool(frames > before or (not frames and stats.get("fps_out")))
 
     @property
     def records(self) -> tuple[FaultRecord, ...]:
