@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from mecha.errors import INTERRUPTED_EXIT_CODE, NotFoundError
-from mecha.project import Project
+from mecha.project import NodeSettings, Project
 from mecha.runtime.bus import Bus
 from mecha.runtime.bus.place import BUS_VARIABLE, BusPlace
+from mecha.runtime.code_watch import CodeWatch
 from mecha.runtime.config import CONFIG_VARIABLE
 from mecha.runtime.events import SUPERVISED_VARIABLE
 from mecha.runtime.fault_log import FaultLog, FaultRecord
@@ -25,6 +26,8 @@ from mecha.runtime.timing import NodeStats
 
 SOURCE_NODE = "camera"
 """The node whose source `--source` names."""
+CODE_CHANGED = "its code changed"
+"""Why a node is started again, in its state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +133,14 @@ def run_dev(
             stop_deadline_s=options.stop_deadline_s,
         )
         on_begin(supervisor, bus)
-        with signals_to(supervisor.stop) as came:
+        code = CodeWatch(
+            project,
+            environs,
+            on_proven=lambda name: supervisor.restart(name, CODE_CHANGED),
+            on_fault=lambda name, fault: supervisor.say(name, "ERROR", fault),
+            deadline_s=lambda name: project.settings.nodes.get(name, NodeSettings()).ready_s,
+        )
+        with signals_to(supervisor.stop) as came, code:
             outcome = supervisor.run()
     exit_code = outcome.exit_code or (INTERRUPTED_EXIT_CODE if signal.SIGINT in came else 0)
     return DevSummary(outcome.nodes, outcome.failure, exit_code, faults.records)

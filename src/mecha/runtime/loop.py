@@ -48,6 +48,7 @@ class NodeLoop:
         self._node = node_class(context, live.value)
         self._gaps = Gaps()
         self._missed = 0
+        self._taken = 0
         self._undecoded: dict[str, str] = {}
 
     def wake(self) -> None:
@@ -67,7 +68,7 @@ class NodeLoop:
             self._announce()
             self._live.start()
             self._context.events.ready(list(node.inputs), list(node.outputs))
-            node.vitals.begin(self._context.events.stats, self._dropped)
+            node.vitals.begin(self._context.events.stats, self._dropped, self._arrived)
             self._wait_for_go()
             while not self._context.stopping.is_set() and not node.finished:
                 self._configure()
@@ -122,7 +123,7 @@ class NodeLoop:
     def _step(self, topic: str, message: Message | None) -> None:
         vitals = self._node.vitals
         before = vitals.published_frames
-        vitals.taken += topic == self._main_topic
+        self._taken += topic == self._main_topic
         started = time.perf_counter()
         self._node.step(message)
         ms = (time.perf_counter() - started) * 1e3
@@ -153,6 +154,9 @@ class NodeLoop:
         if isinstance(message, FrameMessage):
             self._missed += self._gaps.missed(sample.topic, message.seq)
         return message
+
+    def _arrived(self) -> int:
+        return self._taken + self._inbox.dropped(self._main_topic)
 
     def _dropped(self) -> int:
         # Frames are numbered, which also tells of those that were lost before they came here.

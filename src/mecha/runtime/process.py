@@ -16,6 +16,7 @@ from typing import IO, Any
 
 from mecha.errors import NodeError
 from mecha.runtime.events import prefixed
+from mecha.runtime.guard import Guard
 from mecha.runtime.lifeline import SHOW_SIGNAL
 
 _LOG_LINE = re.compile(r"\[[A-Z]+\] ")
@@ -57,6 +58,7 @@ class NodeProcess:
         node: its name.
         root: the project's root.
         environ: of the process.
+        guard: of its process group.
         on_news: called with what it writes and with its end, from other threads.
 
     Attributes:
@@ -66,15 +68,16 @@ class NodeProcess:
         NodeError: the process cannot be started.
     """
 
-    def __init__(self, node: str, root: Path, environ: Mapping[str, str], on_news: Callable[[News], None]) -> None:
+    def __init__(
+        self, node: str, root: Path, environ: Mapping[str, str], guard: Guard, on_news: Callable[[News], None]
+    ) -> None:
         self.node = node
+        self._guard = guard
         self.heard_at_s = time.monotonic()
         self._on_news = on_news
-        # -P: the working directory is no place to look for modules of ours.
-        command = [sys.executable, "-P", "-m", "mecha.runtime.run", node, "--project", str(root)]
         try:
             self._process = subprocess.Popen(
-                command,
+                node_command(node, root),
                 env=dict(environ),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -85,6 +88,7 @@ class NodeProcess:
             )
         except OSError as error:
             raise NodeError(f"{node}: cannot be started: {(error.strerror or str(error)).lower()}") from error
+        guard.add(self._process.pid)
         self._readers = [
             threading.Thread(target=self._read_events, name=f"{node}-events", daemon=True),
             threading.Thread(target=self._read_lines, name=f"{node}-log", daemon=True),
@@ -153,6 +157,7 @@ class NodeProcess:
             os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
+        self._guard.remove(self._process.pid)
         code = self._process.wait()
         for thread in self._readers:
             thread.join(_READ_OUT_S)
@@ -160,6 +165,12 @@ class NodeProcess:
             with contextlib.suppress(OSError):
                 _stream(stream).close()
         self._on_news(NodeExit(self, code))
+
+
+def node_command(node: str, root: Path) -> list[str]:
+    """Return how a node is started."""
+    # -P: the working directory is no place to look for modules of ours.
+    return [sys.executable, "-P", "-m", "mecha.runtime.run", node, "--project", str(root)]
 
 
 def exit_words(code: int) -> str:

@@ -12,6 +12,7 @@ from mecha.errors import INTERRUPTED_EXIT_CODE, ConfigError, MechaError, NodeErr
 from mecha.project import Project, find_project
 from mecha.runtime.bus import Bus
 from mecha.runtime.bus.place import BUS_VARIABLE, BusPlace
+from mecha.runtime.config import load_config, read_layers
 from mecha.runtime.events import Events, configure_logging, prefixed, take_stdout
 from mecha.runtime.injection import begin_faults
 from mecha.runtime.lifeline import Life
@@ -21,6 +22,7 @@ from mecha.runtime.node import NodeContext
 from mecha.runtime.program import load_node, what_failed
 
 LOG_VARIABLE = "MECHA_LOG"
+_CHECK_NICENESS = 5
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,20 +30,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m mecha.runtime.run")
     parser.add_argument("node")
     parser.add_argument("--project", type=Path, required=True)
+    parser.add_argument("--check", action="store_true", help="only import it and read its config")
     parsed = parser.parse_args(arguments)
     try:
         project = find_project(parsed.project, os.environ)
     except MechaError as error:
         sys.stderr.write(f"{prefixed('ERROR', parsed.node, str(error))}\n")
         return error.exit_code
-    return run_node(project, parsed.node)
+    return run_node(project, parsed.node, check=parsed.check)
 
 
-def run_node(project: Project, name: str) -> int:
+def run_node(project: Project, name: str, *, check: bool = False) -> int:
     """Run a node of a project in this process, until it has finished or is to stop; returns the exit code.
 
     It joins the bus that MECHA_BUS names, else the one of `mecha dev` in this project, else it hosts the project's bus.
     Paths in its config are relative to the project's root, which becomes the working directory.
+
+    Args:
+        check: only see that it can be imported and takes its config.
     """
     life = Life(os.environ)
     events = Events(name, take_stdout() if life.supervisor_pid is not None else None)
@@ -49,8 +55,11 @@ def run_node(project: Project, name: str) -> int:
     try:
         configure_logging(name, events, log_level(os.environ))
         life.begin()
+        os.chdir(project.root)
+        if check:
+            _check(project, name)
+            return 0
         with joined_bus(project, os.environ) as bus:
-            os.chdir(project.root)
             _live(project, name, NodeContext(name, project.root, bus, events, log, life.stopping), life)
     except MechaError as error:
         log.error("%s", f"{error}\n{error.hint}" if error.hint else str(error))  # noqa: TRY400 - a sentence, no trace
@@ -93,6 +102,18 @@ def joined_bus(project: Project, environ: Mapping[str, str]) -> Iterator[Bus]:
         yield member
     finally:
         member.close()
+
+
+def _check(project: Project, name: str) -> None:
+    """See that a node can be imported and takes its config; gives way to what runs.
+
+    Raises:
+        MechaError: it does not.
+    """
+    if hasattr(os, "nice"):
+        os.nice(_CHECK_NICENESS)
+    node_class = load_node(project.nodes_dir, name)
+    load_config(node_class.config_model, read_layers(project.node_config_files(name), project.root, os.environ))
 
 
 def _live(project: Project, name: str, context: NodeContext, life: Life) -> None:

@@ -10,6 +10,7 @@ from mecha.errors import NodeError
 from mecha.project import NodeSettings
 from mecha.runtime.events import prefixed
 from mecha.runtime.faults import BEGAN_VARIABLE
+from mecha.runtime.guard import Guard
 from mecha.runtime.lifeline import STOP_DEADLINE_S
 from mecha.runtime.process import News, NodeProcess, exit_words
 from mecha.runtime.restart import RestartPolicy
@@ -27,6 +28,7 @@ class Surroundings:
 
     Attributes:
         root: the project's root.
+        guard: ends their processes with this one.
         on_news: gets what a process writes, and its end; from any thread.
         on_line: gets lines of the log.
         on_event: gets events, as `mecha dev --json` writes them.
@@ -35,6 +37,7 @@ class Surroundings:
     """
 
     root: Path
+    guard: Guard
     on_news: Callable[[News], None]
     on_line: Callable[[str], None]
     on_event: Callable[[dict[str, Any]], None]
@@ -119,7 +122,9 @@ class SupervisedNode:
         self._ready = False
         self._again = self._killed_for = self._last_error = ""
         try:
-            self._process = NodeProcess(self.name, self._around.root, self._environ_now(), self._around.on_news)
+            self._process = NodeProcess(
+                self.name, self._around.root, self._environ_now(), self._around.guard, self._around.on_news
+            )
         except NodeError as error:
             self._fail(str(error), error.exit_code)
             return

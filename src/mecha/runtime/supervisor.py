@@ -8,6 +8,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from mecha.project import NodeSettings
+from mecha.runtime.guard import Guard
 from mecha.runtime.lifeline import STOP_DEADLINE_S
 from mecha.runtime.process import News, NodeEvent, NodeExit, NodeLine
 from mecha.runtime.stop_order import stop_order
@@ -66,7 +67,8 @@ class Supervisor:
     ) -> None:
         # Reentrant, so that a signal handler may put something into it.
         self._news: SimpleQueue[News | _Order | None] = SimpleQueue()
-        around = Surroundings(root, self._news.put, on_line, on_event, stop_deadline_s)
+        self._guard = Guard()
+        around = Surroundings(root, self._guard, self._news.put, on_line, on_event, stop_deadline_s)
         known = settings or {}
         self._nodes = {
             name: SupervisedNode(name, environ, known.get(name, NodeSettings()), around)
@@ -104,11 +106,16 @@ class Supervisor:
         """Write a line to the process of a node, see `mecha.runtime.lifeline`."""
         self._news.put(_Order(node, lambda one: one.send(line)))
 
+    def say(self, node: str, level: str, text: str) -> None:
+        """Log a text in the name of a node; an error is an event too."""
+        self._news.put(_Order(node, lambda one: one.say(level, text)))
+
     # The run
 
     def run(self) -> Outcome:
         """Run the nodes until the run ends; returns when none of their processes is left."""
         began_s = self._turned_at_s = time.monotonic()
+        self._guard.start()
         try:
             for node in self._nodes.values():
                 node.start()
@@ -123,6 +130,7 @@ class Supervisor:
             # Leave nothing behind, whatever went wrong in this program.
             for node in self._nodes.values():
                 node.end()
+            self._guard.close()
         return Outcome({name: node.total for name, node in self._nodes.items()}, self._failure, self._exit_code)
 
     def _turn(self) -> None:

@@ -35,7 +35,8 @@ class NodeStats:
         restarts: how often the process was started again; the supervisor counts them.
         p50_ms: milliseconds a frame took, None before the first; p95_ms: the same.
         rss_mb: resident memory of the process, 10^6 bytes.
-        fps_in: frames a second that came, those dropped included; None for a node without inputs.
+        fps_in: messages a second that came on its first input, those that newer ones replaced included; None for a node
+            without inputs.
         fps_out: messages a second that it published on its first output; None for a node without outputs.
         cpu_percent: of one core.
         precision: of the last inference, None before the first.

@@ -43,7 +43,6 @@ class Vitals:
 
     Attributes:
         frames: processed, or published by a node without inputs.
-        taken: messages that came to `step` on the first input.
         published: messages that were published on the first output.
         published_frames: frames that were published, on any output.
         stale: see `NodeStats`; so is degraded.
@@ -51,7 +50,6 @@ class Vitals:
 
     def __init__(self, *, reads: bool, writes: bool, clock: Callable[[], float] = time.monotonic) -> None:
         self.frames = 0
-        self.taken = 0
         self.published = 0
         self.published_frames = 0
         self.stale = False
@@ -67,17 +65,19 @@ class Vitals:
         self._mark = _Mark(clock(), 0, 0, self._cpu_s())
         self._tell: Callable[[NodeStats], None] | None = None
         self._dropped: Callable[[], int] = lambda: 0
+        self._arrived: Callable[[], int] = lambda: 0
         self._thread: int | None = None
         self._told_s = 0.0
 
-    def begin(self, tell: Callable[[NodeStats], None], dropped: Callable[[], int]) -> None:
+    def begin(self, tell: Callable[[NodeStats], None], dropped: Callable[[], int], arrived: Callable[[], int]) -> None:
         """Beat from now on, in the calling thread.
 
         Args:
             tell: gets the figures.
             dropped: gives how many messages never reached the node.
+            arrived: gives how many came on the first input, those that newer ones replaced included.
         """
-        self._tell, self._dropped = tell, dropped
+        self._tell, self._dropped, self._arrived = tell, dropped, arrived
         self._thread = threading.get_ident()
         self.tell()
 
@@ -94,7 +94,7 @@ class Vitals:
         """Tell it now."""
         self._told_s = self._clock()
         if self._tell is not None:
-            self._tell(self.stats(self._dropped()))
+            self._tell(self.stats())
 
     def frame(self, ms: float) -> None:
         """Note how long a frame took."""
@@ -106,14 +106,14 @@ class Vitals:
         for name, ms in (stages or {}).items():
             self._stages.setdefault(name, Timings(_STAGES_KEPT)).add(ms)
 
-    def stats(self, dropped: int) -> NodeStats:
+    def stats(self) -> NodeStats:
         """Return the figures; rates are those since the last call."""
-        self._measure(dropped)
+        self._measure()
         spread = self._timings.spread
         stages = {name: found for name, timings in self._stages.items() if (found := timings.spread) is not None}
         return NodeStats(
             frames=self.frames,
-            dropped=dropped,
+            dropped=self._dropped(),
             p50_ms=spread and spread.p50_ms,
             p95_ms=spread and spread.p95_ms,
             rss_mb=self._process.memory_info().rss / 1e6,
@@ -126,8 +126,8 @@ class Vitals:
             degraded=self.degraded,
         )
 
-    def _measure(self, dropped: int) -> None:
-        last, now = self._mark, _Mark(self._clock(), self.taken + dropped, self.published, self._cpu_s())
+    def _measure(self) -> None:
+        last, now = self._mark, _Mark(self._clock(), self._arrived(), self.published, self._cpu_s())
         seconds = now.at_s - last.at_s
         if seconds < _SHORTEST_S:
             return

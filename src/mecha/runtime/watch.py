@@ -27,7 +27,7 @@ class FileWatch:
     contents, not the event: writing the same text again is no change.
 
     Args:
-        files: may be absent; content None.
+        files: may be absent; content None. A function is asked for them each time: they may become more and less.
         on_change: called with the contents of all files, in the order of `files`, in the watch's own thread.
         last: the contents that are known already; None reads them now.
         whole: tells whether contents look finished.
@@ -39,7 +39,7 @@ class FileWatch:
 
     def __init__(
         self,
-        files: Sequence[Path],
+        files: Sequence[Path] | Callable[[], Sequence[Path]],
         on_change: Callable[[Contents], None],
         *,
         last: Contents | None = None,
@@ -49,7 +49,7 @@ class FileWatch:
         patience_s: float = PATIENCE_S,
         poll_s: float = POLL_S,
     ) -> None:
-        self._files = tuple(files)
+        self._files = files if callable(files) else lambda: files
         self._on_change = on_change
         self._whole = whole
         self._read_bytes = read
@@ -62,9 +62,14 @@ class FileWatch:
         self._thread = threading.Thread(target=self._run, name="file-watch", daemon=True)
         self._observer: Any = None
 
+    @property
+    def last(self) -> Contents:
+        """The contents as they were told, or known, last."""
+        return self._last
+
     def start(self) -> None:
         """Begin to watch."""
-        self._observer = _started_observer({file.parent for file in self._files}, self._event)
+        self._observer = _started_observer({file.parent for file in self._files()}, self._event)
         self._thread.start()
 
     def stop(self) -> None:
@@ -79,7 +84,7 @@ class FileWatch:
 
     def _event(self, event: "FileSystemEvent") -> None:
         names = {Path(str(path)).name for path in (event.src_path, event.dest_path) if path}
-        if names & {file.name for file in self._files}:
+        if names & {file.name for file in self._files()}:
             self._touched.set()
 
     def _run(self) -> None:
@@ -104,7 +109,7 @@ class FileWatch:
         return contents
 
     def _read(self) -> Contents:
-        return tuple(self._content(file) for file in self._files)
+        return tuple(self._content(file) for file in self._files())
 
     def _content(self, file: Path) -> bytes | None:
         """Return the bytes of a file, None when it is absent or cannot be read just now."""
