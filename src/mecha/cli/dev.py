@@ -1,6 +1,7 @@
 """`mecha dev`: the project's nodes, until Ctrl-C."""
 
-from typing import Annotated, Any
+import os
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -8,7 +9,13 @@ from mecha.cli.context import echo_json, required_project
 from mecha.errors import UsageError
 from mecha.words import seconds
 
+if TYPE_CHECKING:
+    from mecha.project import Project
+    from mecha.runtime.dev import DevOptions, DevSummary
+
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
+
+_LAST_LINES = 10
 
 
 @app.command()
@@ -23,6 +30,7 @@ def dev(
     source: Annotated[
         str | None, typer.Option("--source", metavar="S", help="What the camera shows, in place of its config.")
     ] = None,
+    plain: Annotated[bool, typer.Option("--plain", help="Write log lines on a terminal too.")] = False,
     faults: Annotated[
         list[str] | None,
         typer.Option(
@@ -34,10 +42,12 @@ def dev(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Write JSON lines for programs; the log to stderr.")] = False,
 ) -> None:
-    """Run nodes with inference timing logs; a changed config.json is followed while they run."""
-    import os
+    """Run nodes with inference timing logs; a changed config.json is followed while they run.
 
-    from mecha.runtime.dev import DevOptions, run_dev
+    On a terminal it shows a screen with keys, `?` tells which; elsewhere it writes the log line by line.
+    """
+    from mecha.cli.screen.terminal import can_show
+    from mecha.runtime.dev import DevOptions
     from mecha.runtime.fault_log import fault_lines
     from mecha.runtime.faults import Fault
 
@@ -47,18 +57,11 @@ def dev(
         verbose=os.environ.get("MECHA_LOG", "").lower() == "debug",
         faults=tuple(Fault.parsed(request) for request in faults or ()),
     )
-
-    def take(event: dict[str, Any]) -> None:
-        if as_json:
-            echo_json(event)
-
-    summary = run_dev(
-        required_project(environment),
-        tuple(nodes or ()),
-        options,
-        on_line=lambda line: typer.echo(line, err=as_json),
-        on_event=take,
-    )
+    project, names = required_project(environment), tuple(nodes or ())
+    if not (plain or as_json) and can_show(os.environ):
+        summary = _on_screen(project, names, options)
+    else:
+        summary = _in_lines(project, names, options, as_json=as_json)
     told = summary.to_json()
     if as_json:
         echo_json(told)
@@ -68,6 +71,30 @@ def dev(
     if summary.failure:
         typer.echo(f"error: {summary.failure}", err=True)
     raise typer.Exit(summary.exit_code)
+
+
+def _in_lines(project: "Project", names: tuple[str, ...], options: "DevOptions", *, as_json: bool) -> "DevSummary":
+    from mecha.runtime.dev import run_dev
+
+    def take(event: dict[str, Any]) -> None:
+        if as_json:
+            echo_json(event)
+
+    return run_dev(project, names, options, on_line=lambda line: typer.echo(line, err=as_json), on_event=take)
+
+
+def _on_screen(project: "Project", names: tuple[str, ...], options: "DevOptions") -> "DevSummary":
+    from mecha.cli.screen.live import LiveScreen
+    from mecha.runtime.dev import run_dev
+
+    screen = LiveScreen(project, options.duration_s, os.environ)
+    with screen.shown():
+        summary = run_dev(project, names, options, screen.line, screen.event, on_begin=screen.begin)
+    if summary.failure:
+        # The screen is gone, and with it what it said of why.
+        for line in screen.last_lines(_LAST_LINES):
+            typer.echo(line)
+    return summary
 
 
 def summary_lines(nodes: dict[str, dict[str, Any]]) -> list[str]:

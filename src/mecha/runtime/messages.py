@@ -188,6 +188,7 @@ class ControlMessage(Frozen):
         use_int8: as in config.json; None changes nothing.
         enabled: as in config.json; None changes nothing.
         self_calibrate: as in config.json; None changes nothing.
+        degrade: as in config.json; None changes nothing.
     """
 
     newest_wins: ClassVar[bool] = False
@@ -195,6 +196,7 @@ class ControlMessage(Frozen):
     use_int8: bool | Literal["auto"] | None = None
     enabled: bool | None = None
     self_calibrate: bool | None = None
+    degrade: bool | None = None
 
     def encode(self) -> tuple[bytes, bytes]:
         """Return the JSON, without what changes nothing."""
