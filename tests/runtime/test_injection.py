@@ -74,7 +74,7 @@ def test_what_came_before_a_process_is_not_told_again_but_lasts() -> None:
     told: list[tuple[str, str]] = []
     clock = Clock(100.0)
     injection = Injection(
-        faults("bad-config@5s:5s", "node-hang@1s"),
+        faults("bad-config@5s:5s", "node-hang@1s", "slow-inference@1s:2s"),
         began_s=94.0,
         clock=clock,
         tell=lambda fault, phase: told.append((fault.kind, phase)),

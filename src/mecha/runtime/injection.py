@@ -50,8 +50,8 @@ class Injection:
         self._began_s = began_s
         self._tell = tell
         # What came before this process did is not repeated: a node that crashed once runs on when it is started again.
-        started_s = -1.0 if began_s is None else clock() - began_s
-        self._coming = [fault for fault in self._faults if fault.at_s > started_s]
+        self._started_s = -1.0 if began_s is None else clock() - began_s
+        self._coming = [fault for fault in self._faults if fault.at_s > self._started_s]
         self._disk = FullDisk(lambda: self.lasts("disk-full"))
 
     def begin(self, go: Event) -> None:
@@ -123,9 +123,11 @@ class Injection:
         for fault in self._faults:
             # The step that hangs tells that itself.
             if fault.kind != "node-hang":
-                moments += [(fault.at_s, "begin", fault)] if fault in self._coming else []
+                moments.append((fault.at_s, "begin", fault))
                 moments += [(fault.at_s + fault.for_s, "end", fault)] if fault.for_s is not None else []
         for at_s, phase, fault in sorted(moments, key=lambda moment: moment[0]):
+            if at_s <= self._started_s:
+                continue
             while (left_s := self._began_s + at_s - self._clock()) > 0:
                 time.sleep(min(left_s, _TURN_S))
             self._pass(fault, phase)
