@@ -150,6 +150,49 @@ def test_a_busy_node_gets_the_newest_frame_and_counts_those_it_missed(tmp_path: 
     assert (last["frames"], last["dropped"]) == (2, 9)
 
 
+class Picky(Node):
+    inputs: ClassVar = {"/camera/rgb": FrameMessage}
+
+    def step(self, message: FrameMessage) -> None:
+        if message.seq % 3:
+            self.leave_out()
+
+
+def test_frames_that_are_left_out_count_as_dropped(tmp_path: Path) -> None:
+    with running(Picky, tmp_path) as bench:
+        for seq in range(9):
+            bench.send_frame(seq)
+            wait_for(lambda: not bench.loop._inbox._newest)
+    last = bench.events("stats")[-1]
+
+    assert (last["frames"], last["dropped"]) == (3, 6)
+
+
+def test_what_a_node_does_less_is_told_and_stands_in_its_figures(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    with running(Picky, tmp_path) as bench:
+        bench.loop._node.report_degrade("", "skip 1", "it is hot")
+        bench.loop._node.vitals.tell()
+        degraded = bench.events("stats")[-1]["degraded"]
+        bench.loop._node.report_degrade("skip 1", "", "there is room again")
+
+    assert degraded == "skip 1"
+    assert bench.events("stats")[-1]["degraded"] == ""
+    assert bench.events("degrade")[0] == {
+        "event": "degrade",
+        "node": "echo",
+        "from": "",
+        "to": "skip 1",
+        "reason": "it is hot",
+    }
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("WARNING", "Degrading: as configured -> skip 1 (it is hot)"),
+        ("INFO", "Degrading: skip 1 -> as configured (there is room again)"),
+    ]
+
+
 def test_what_arrived_before_the_stop_is_worked_off(tmp_path: Path) -> None:
     with running(Echo, tmp_path) as bench:
         bench.send_frame(50)

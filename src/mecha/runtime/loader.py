@@ -7,9 +7,9 @@ from pathlib import Path
 import psutil
 
 from mecha.detect.detector import Detector, Precision
-from mecha.detect.locate import LocatedModel, locate
+from mecha.detect.locate import LocatedModel, chosen_size, locate
 from mecha.detect.session import CPU_PROVIDER
-from mecha.errors import NotFoundError
+from mecha.errors import MechaError, NotFoundError
 from mecha.runtime.slowed import as_fast_as_asked
 from mecha.runtime.variants import Choice, FrameDetector, Variant, Wanted
 from mecha.store.published import INT8_FILE, MANIFEST_FILE, MODEL_FILE, SPEC_FILE
@@ -63,6 +63,18 @@ class ModelLoader:
             square=tuned.square if tuned else False,
         )
         return as_fast_as_asked(detector)
+
+    def differs(self, wanted: Wanted, other: Wanted) -> bool:
+        """Tell whether the model takes `other`, and runs in another precision or at another size then."""
+        try:
+            spec = self._locate(self._model(wanted.model)).spec
+            size, precision = (
+                {chosen_size(spec, one.input_size) for one in (wanted, other)},
+                {self.choose(one).variants[0].precision for one in (wanted, other)},
+            )
+        except MechaError:
+            return False
+        return len(size) > 1 or len(precision) > 1
 
     def memory_mb(self) -> float:
         """Return the resident memory of this process, 10^6 bytes."""

@@ -129,7 +129,9 @@ class NodeLoop:
         ms = (time.perf_counter() - started) * 1e3
         measured = self._node.take_measured()
         frames = vitals.published_frames - before if message is None else int(topic == self._main_topic)
-        if frames:
+        if self._node.take_left_out():
+            self._missed += frames
+        elif frames:
             vitals.frames += frames
             vitals.frame(ms if measured is None else measured)
 

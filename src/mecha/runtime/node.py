@@ -79,6 +79,7 @@ class Node(Generic[C]):
         self.vitals = Vitals(reads=bool(self.inputs), writes=bool(self.outputs))
         self._context = context
         self._measured_ms: float | None = None
+        self._left_out = False
         self._inference_lines = Rate(_LOG_PERIOD_S, context.clock)
 
     def setup(self) -> None:
@@ -87,7 +88,7 @@ class Node(Generic[C]):
     def configure(self, previous: C) -> None:
         """Follow a changed config: `self.config` is the new one. Called between two steps."""
 
-    def step(self, message: Any) -> None:  # noqa: ANN401 - whatever the inputs name
+    def step(self, message: Any) -> None:  # noqa: ANN401, ARG002 - whatever the inputs name
         """Work on one message; a source gets None, again and again, and takes its time itself.
 
         What it raises ends the process, and the supervisor starts it again. A node that has no step of its own, as one
@@ -146,6 +147,23 @@ class Node(Generic[C]):
         """Say how long this frame took where that is not the duration of the step, which may hold a wait."""
         self._measured_ms = ms
 
+    def leave_out(self) -> None:
+        """Say that this frame is not worked on, on purpose: it counts among those that were dropped."""
+        self._left_out = True
+
+    def report_degrade(self, was: str, now: str, reason: str) -> None:
+        """Tell that the node does less than it is asked to, or more of it again.
+
+        Args:
+            was: what it did less, as in "skip 1", "" for nothing.
+            now: the same since; it stands in the figures of the node from now on, see `mark_degraded`.
+            reason: why.
+        """
+        self._context.events.degrade(was, now, reason)
+        self.mark_degraded(now)
+        level = logging.WARNING if len(now) > len(was) else logging.INFO
+        self.log.log(level, "Degrading: %s -> %s (%s)", was or "as configured", now or "as configured", reason)
+
     def report_inference(
         self, ms: float, precision: str, frame: int, stages: Mapping[str, float] | None = None
     ) -> None:
@@ -174,6 +192,11 @@ class Node(Generic[C]):
         """Return and forget what `measured` said."""
         ms, self._measured_ms = self._measured_ms, None
         return ms
+
+    def take_left_out(self) -> bool:
+        """Return and forget whether `leave_out` was called."""
+        left_out, self._left_out = self._left_out, False
+        return left_out
 
 
 class Rate:
