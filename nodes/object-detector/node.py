@@ -1,9 +1,10 @@
 """The object detector: frames in, detections out, FP32 or INT8, switched while it runs."""
 
+from dataclasses import replace
 from typing import ClassVar, Literal
 
 from mecha.runtime.loader import ModelLoader
-from mecha.runtime.messages import ControlMessage, DetectionsMessage, FrameMessage
+from mecha.runtime.messages import CameraStateMessage, ControlMessage, DetectionsMessage, FrameMessage
 from mecha.runtime.node import Field, Node, NodeConfig
 from mecha.runtime.self_calibration import SelfCalibration
 from mecha.runtime.slot import DetectorSlot
@@ -47,12 +48,18 @@ class ObjectDetector(Node[DetectorConfig]):
     """Detects on the newest frame."""
 
     config_model = DetectorConfig
-    inputs: ClassVar = {"/camera/rgb": FrameMessage, "/vision/object/control": ControlMessage}
+    inputs: ClassVar = {
+        "/camera/rgb": FrameMessage,
+        "/vision/object/control": ControlMessage,
+        "/camera/state": CameraStateMessage,
+    }
     outputs: ClassVar = {DETECTIONS: DetectionsMessage}
 
     def setup(self) -> None:
         """Load the model; without one the node does not start."""
         self.said = ControlMessage()
+        self.stale = False
+        self.last: DetectionsMessage | None = None
         self.slot = DetectorSlot(ModelLoader(self.root), log=self.log, on_swap=self.report_swap)
         self.slot.start(self.wanted())
         self.calibration = SelfCalibration(self.root, self.log.name, self.log)
@@ -66,22 +73,32 @@ class ObjectDetector(Node[DetectorConfig]):
         self.slot.want(self.wanted())
         self.calibrate()
 
-    def step(self, message: FrameMessage | ControlMessage) -> None:
+    def step(self, message: FrameMessage | ControlMessage | CameraStateMessage) -> None:
         """Detect in a frame, or do as the message says."""
-        if isinstance(message, ControlMessage):
+        if isinstance(message, CameraStateMessage):
+            self.follow_camera(message)
+        elif isinstance(message, ControlMessage):
             self.said = self.said.model_copy(update=message.model_dump(exclude_none=True))
             self.slot.want(self.wanted())
             self.calibrate()
         elif self.config.enabled if self.said.enabled is None else self.said.enabled:
             result = self.slot.run(message.frame_bgr)
             self.report_inference(result.times.total_ms, result.precision, message.seq)
-            self.publish(DETECTIONS, DetectionsMessage.of(message, result, self.slot.model))
+            self.last = DetectionsMessage.of(message, result, self.slot.model, stale=self.stale)
+            self.publish(DETECTIONS, self.last)
             self.calibration.offer(message.frame_bgr, result, self.slot.model)
 
     def close(self) -> None:
         """Stop loading and building."""
         self.calibration.close()
         self.slot.close()
+
+    def follow_camera(self, state: CameraStateMessage) -> None:
+        """Say once that the last result gets old, for those who act on results and do not look at the clock."""
+        if state.stale and not self.stale and self.last is not None:
+            self.publish(DETECTIONS, replace(self.last, stale=True))
+        self.stale = state.stale
+        self.mark_stale(state.stale)
 
     def calibrate(self) -> None:
         """Build INT8 from what is seen here, or stop it, as was said or the config says."""

@@ -2,6 +2,7 @@
 
     topic                         payload                       attachment
     /camera/rgb                   BGR pixels, row by row        {"schema","seq","width","height","captured_at","source"}
+    /camera/state                 JSON, see CameraStateMessage  none
     /vision/object/detections     JSON, see DetectionsMessage   none
     /vision/object/control        JSON, see ControlMessage      none
 
@@ -105,6 +106,33 @@ class FrameMessage:
         return cls(pixels, header.seq, header.captured_at, header.source)
 
 
+class CameraStateMessage(Frozen):
+    """How the camera does: at each change, and once a second for those who come late.
+
+    Attributes:
+        stale: no frame comes; the last one, and what was made of it, gets older.
+        reason: why, "" while all is well.
+        seq: of the last frame, None before the first; captured_at: the same.
+    """
+
+    newest_wins: ClassVar[bool] = False
+
+    schema_: Literal[1] = Field(default=1, alias="schema")
+    stale: bool
+    reason: str = ""
+    seq: int | None = None
+    captured_at: int | None = None
+
+    def encode(self) -> tuple[bytes, bytes]:
+        """Return the JSON."""
+        return self.model_dump_json(by_alias=True).encode(), b""
+
+    @classmethod
+    def decode(cls, sample: Sample) -> Self:
+        """Read a state."""
+        return _parsed(cls, sample.payload, sample.topic)
+
+
 @dataclass(frozen=True, slots=True)
 class DetectionsMessage:
     """What was found in one frame.
@@ -118,6 +146,8 @@ class DetectionsMessage:
         model_digest: sha256 of the ONNX file that ran, lower-case hex.
         detections: strongest first, each {"label", "class_id", "score", "box": [x1, y1, x2, y2]}, pixels of the frame.
         ms: milliseconds by stage: pre, session, post.
+        source: of the frame.
+        stale: the camera gives no frames: this is the last result, sent again to say so, or one of an old frame.
     """
 
     newest_wins: ClassVar[bool] = False
@@ -132,9 +162,10 @@ class DetectionsMessage:
     detections: list[dict[str, Any]]
     ms: dict[str, float]
     source: str = ""
+    stale: bool = False
 
     @classmethod
-    def of(cls, frame: FrameMessage, result: "Result", model: str) -> Self:
+    def of(cls, frame: FrameMessage, result: "Result", model: str, *, stale: bool = False) -> Self:
         """Return what `model` found in `frame`."""
         height, width = frame.frame_bgr.shape[:2]
         times = result.times
@@ -153,6 +184,7 @@ class DetectionsMessage:
                 "post": round(times.post_ms, 3),
             },
             source=frame.source,
+            stale=stale,
         )
 
     def encode(self) -> tuple[bytes, bytes]:
@@ -179,6 +211,7 @@ class _Detections(Frozen):
     detections: list[dict[str, Any]]
     ms: dict[str, float]
     source: str = ""
+    stale: bool = False
 
 
 class ControlMessage(Frozen):

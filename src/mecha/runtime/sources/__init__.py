@@ -3,6 +3,8 @@
 from pathlib import Path
 
 from mecha.errors import NotFoundError
+from mecha.runtime.sources.address import without_password
+from mecha.runtime.sources.dropped import present
 from mecha.runtime.sources.frame import CapturedFrame, FrameSize, FrameSource
 
 __all__ = ["CapturedFrame", "FrameSize", "FrameSource", "open_source"]
@@ -27,7 +29,10 @@ def open_source(text: str, *, size: FrameSize | None = None, loop: bool = False)
         IntegrityError: the file holds no picture and no video.
         ConfigError: an option of the arena is none.
     """
-    size = size or FrameSize()
+    return present(lambda: _opened(text, size or FrameSize(), loop=loop))
+
+
+def _opened(text: str, size: FrameSize, *, loop: bool) -> FrameSource:
     if text.startswith("arena://"):
         from mecha.runtime.sources.arena import ArenaSource
 
@@ -49,8 +54,10 @@ def open_source(text: str, *, size: FrameSize | None = None, loop: bool = False)
         from mecha.runtime.sources.pictures import PictureSource
 
         return PictureSource(text, size, loop=loop)
+    shown = without_password(text)
+    file = Path(shown).absolute()
     raise NotFoundError(
-        f"source {text}: tried it as a file, folder or pattern ({path.absolute()} is not there), as the number of a "
-        "camera (it is none) and as an address (it begins with no rtsp:// and no arena://)",
+        f"source {shown}: tried it as a file, folder or pattern ({file} is not there), as the number of a camera "
+        "(it is none) and as an address (it begins with no rtsp:// and no arena://)",
         hint="Give a camera number, a picture, a folder, a video, rtsp://HOST/PATH or arena://.",
     )

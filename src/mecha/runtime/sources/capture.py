@@ -1,16 +1,24 @@
 """What OpenCV captures: videos, cameras of this machine, streams of the network."""
 
-import re
+import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from mecha.errors import IntegrityError, MechaError, NetworkError, NodeError, NotFoundError
+from mecha.runtime.sources.address import why_no_stream, without_password
+from mecha.runtime.sources.device import cameras_here, device_number, lasting_name
 from mecha.runtime.sources.frame import CapturedFrame, FrameSize, FrameSource
+from mecha.runtime.sources.taken import StreamClock, device_age_s
+
+__all__ = ["CaptureSource", "open_device", "open_stream", "open_video", "without_password"]
 
 _TIMEOUT_MS = 5000
-_PASSWORD = re.compile(r"(?<=://)([^/@:]*):[^/@]*@")
+_DEVICE_TIMEOUT_S = "2"
+_NO_FFMPEG_LINES = "-8"
+Age = Callable[[float, float], float]
 
 
 class CaptureSource(FrameSource):
@@ -23,6 +31,9 @@ class CaptureSource(FrameSource):
         live: see `FrameSource`.
         loop: begin again at the end.
         lost: the error for a live source that gives no more frames.
+        age_s: how long ago a frame was taken, from the seconds that OpenCV knows of it and the monotonic clock; None
+            dates it when it is read.
+        same: see `FrameSource`.
     """
 
     def __init__(
@@ -34,6 +45,8 @@ class CaptureSource(FrameSource):
         live: bool,
         loop: bool = False,
         lost: Callable[[str], MechaError] | None = None,
+        age_s: Age | None = None,
+        same: str = "",
     ) -> None:
         import cv2
 
@@ -42,30 +55,36 @@ class CaptureSource(FrameSource):
         rate = self._capture.get(cv2.CAP_PROP_FPS)
         fps = rate if 0 < rate <= 1000 else None  # noqa: PLR2004 - some files say 90000
         said = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        super().__init__(name, fps=fps, live=live, count=said if said > 0 and not (live or loop) else None)
+        super().__init__(name, fps=fps, live=live, count=said if said > 0 and not (live or loop) else None, same=same)
         self._size = size
         self._loop = loop
         self._lost = lost
+        self._age_s = age_s
         # The first frame proves that there are frames, before anybody relies on it.
-        self._next: Any = None
-        whole, self._next = self._capture.read()
+        whole, frame = self._capture.read()
         if not whole:
             self.close()
             raise self._nothing()
+        self._next: tuple[Any, int] | None = (frame, self._taken_at())
 
     def read(self) -> CapturedFrame | None:
         """Return the next frame; see `FrameSource.read`."""
-        frame, self._next = self._next, None
-        if frame is None:
+        if self._next is None:
             frame = self._read_on()
-        return None if frame is None else self._captured(self._size.applied(frame))
+            if frame is None:
+                return None
+            taken_at = self._taken_at()
+        else:
+            (frame, taken_at), self._next = self._next, None
+        return self._captured(self._size.applied(frame), captured_at=taken_at)
 
     def close(self) -> None:
         """Give back the device or file."""
         self._capture.release()
 
     def _read_on(self) -> Any:  # noqa: ANN401 - a frame as OpenCV types it, or None
-        whole, frame = self._capture.read()
+        # A stream that hangs gets a line from OpenCV too.
+        whole, frame = _quietly(self._capture.read) if self.live else self._capture.read()
         if whole:
             return frame
         if self._lost is not None:
@@ -76,6 +95,15 @@ class CaptureSource(FrameSource):
         self._capture = self._open()
         whole, frame = self._capture.read()
         return frame if whole else None
+
+    def _taken_at(self) -> int:
+        """Return when the frame that was just read was taken, nanoseconds since 1970."""
+        if self._age_s is None:
+            return time.time_ns()
+        import cv2
+
+        age_s = self._age_s(self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1e3, time.monotonic())
+        return time.time_ns() - int(age_s * 1e9)
 
     def _nothing(self) -> MechaError:
         if self._lost is not None:
@@ -108,10 +136,14 @@ def open_device(text: str, size: FrameSize) -> FrameSource:
         NotFoundError: there is no such camera, or it cannot be opened.
         NodeError: it is there, but gives no frame.
     """
+    # A camera that hangs is given up after 10 seconds otherwise; read when OpenCV is loaded.
+    os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", _DEVICE_TIMEOUT_S)
     import cv2
 
+    number = device_number(text)
+
     def opened() -> Any:  # noqa: ANN401 - a capture as OpenCV types it
-        capture = _quietly(lambda: cv2.VideoCapture(int(text) if text.isdigit() else text))
+        capture = _quietly(lambda: cv2.VideoCapture(text if number is None else number))
         if not capture.isOpened():
             raise _no_camera(text)
         # Frames that wait inside of the driver are old frames.
@@ -122,7 +154,11 @@ def open_device(text: str, size: FrameSize) -> FrameSource:
             capture.set(cv2.CAP_PROP_FRAME_HEIGHT, size.height)
         return capture
 
-    return CaptureSource(f"camera {text}", opened, size, live=True, lost=NodeError)
+    # Elsewhere the seconds that OpenCV knows of a frame are not those of the monotonic clock.
+    age_s = device_age_s if sys.platform == "linux" else None
+    return CaptureSource(
+        f"camera {text}", opened, size, live=True, lost=NodeError, age_s=age_s, same=lasting_name(text)
+    )
 
 
 def open_stream(address: str, size: FrameSize) -> FrameSource:
@@ -131,6 +167,8 @@ def open_stream(address: str, size: FrameSize) -> FrameSource:
     Raises:
         NetworkError: no stream answers.
     """
+    # FFmpeg writes a line of its own for each try that comes to nothing; read when it is used first.
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", _NO_FFMPEG_LINES)
     import cv2
 
     name = without_password(address)
@@ -142,22 +180,19 @@ def open_stream(address: str, size: FrameSize) -> FrameSource:
         if not capture.isOpened():
             waited = time.monotonic() - started
             raise NetworkError(
-                f"{name}: no stream answers ({waited:.1f} s)",
+                f"{name}: no stream answers ({waited:.1f} s): {without_password(why_no_stream(address))}",
                 hint="Try the address in a video player; is the camera on, and does the path belong to it?",
             )
         return capture
 
-    return CaptureSource(name, opened, size, live=True, lost=NetworkError)
-
-
-def without_password(address: str) -> str:
-    """Return an address that may be shown: rtsp://user:***@host/path."""
-    return _PASSWORD.sub(r"\1:***@", address)
+    # Only RTP carries the clock of the camera; for others FFmpeg counts frames and takes it for time.
+    age_s = StreamClock().age_s if address.startswith("rtsp") else None
+    return CaptureSource(name, opened, size, live=True, lost=NetworkError, age_s=age_s, same=address)
 
 
 def _no_camera(text: str) -> NotFoundError:
     device = text if text.startswith("/dev/") else f"/dev/video{text}"
-    present = sorted(str(path) for path in Path("/dev").glob("video*"))
+    present = cameras_here()
     there = f"; this machine has {', '.join(present)}" if present else "; this machine has no /dev/video*"
     seen = "is there but cannot be opened" if Path(device).exists() else "is not there"
     return NotFoundError(
@@ -166,12 +201,12 @@ def _no_camera(text: str) -> NotFoundError:
     )
 
 
-def _quietly(opening: Callable[[], Any]) -> Any:  # noqa: ANN401 - a capture as OpenCV types it
-    """Open a capture without the lines that OpenCV writes to stderr: the error says it better."""
+def _quietly(doing: Callable[[], Any]) -> Any:  # noqa: ANN401 - a capture or a frame as OpenCV types it
+    """Use a capture without the lines that OpenCV writes to stderr: the error says it better."""
     import cv2
 
     level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
-        return opening()
+        return doing()
     finally:
         cv2.utils.logging.setLogLevel(level)

@@ -36,10 +36,13 @@ class FrameSource(ABC):
         fps: frames per second of real time, None where nobody knows.
         live: its frames come by themselves, and waiting for them is all it takes to be in time.
         count: how many frames it gives, None where it has no end or nobody knows.
+        same: what `open_source` takes to open the very same one again: a camera that was plugged in again may have got
+            another number.
     """
 
-    def __init__(self, name: str, *, fps: float | None, live: bool, count: int | None = None) -> None:
+    def __init__(self, name: str, *, fps: float | None, live: bool, count: int | None = None, same: str = "") -> None:
         self.name = name
+        self.same = same or name
         self.fps = fps
         self.live = live
         self.count = count
@@ -71,8 +74,11 @@ class FrameSource(ABC):
         while (frame := self.read()) is not None:
             yield frame
 
-    def _captured(self, frame_bgr: NDArray[np.uint8], source: str = "") -> CapturedFrame:
-        captured = CapturedFrame(frame_bgr, self._sequence, time.time_ns(), source or self.name)
+    def _captured(
+        self, frame_bgr: NDArray[np.uint8], source: str = "", captured_at: int | None = None
+    ) -> CapturedFrame:
+        at = time.time_ns() if captured_at is None else captured_at
+        captured = CapturedFrame(frame_bgr, self._sequence, at, source or self.name)
         self._sequence += 1
         return captured
 

@@ -32,7 +32,8 @@ class Thinning:
     Args:
         skip: frames to leave out after each one that is sent.
         max_fps: at most so many a second, None for no limit.
-        fps: of the stream, where known: then the choice is the same on every machine.
+        fps: of a recording: then the choice is the same on every machine. None for a camera, which may give fewer
+            frames than it says, in the dark for instance.
     """
 
     def __init__(self, *, skip: int = 0, max_fps: float | None = None, fps: float | None = None) -> None:
@@ -41,7 +42,7 @@ class Thinning:
         self._ratio = None if max_fps is None or fps is None else min(1.0, max_fps * self._every / fps)
         self._count = -1
         self._credit = 1.0
-        self._sent_s: float | None = None
+        self._due_s: float | None = None
 
     def keep(self, now_s: float) -> bool:
         """Tell whether the next frame of the stream is sent; call it once for each."""
@@ -58,8 +59,10 @@ class Thinning:
         return keep
 
     def _keep_by_clock(self, period_s: float, now_s: float) -> bool:
-        # A camera's frames come a little early or late; nine tenths of the period let each of 30 through at 30.
-        if self._sent_s is not None and now_s - self._sent_s < 0.9 * period_s:
+        # A camera's frames come a little early or late: a tenth of the period lets each of 30 through at 30.
+        if self._due_s is not None and now_s < self._due_s - 0.1 * period_s:
             return False
-        self._sent_s = now_s
+        # From when it was due, not from when it came: 20 of 30 frames a second are 20, not 15.
+        on_time = self._due_s is not None and now_s - self._due_s < period_s
+        self._due_s = (self._due_s if on_time and self._due_s is not None else now_s) + period_s
         return True
