@@ -1,9 +1,11 @@
 """What `mecha dev --fault` takes, and how a run with faults is told."""
 
+from pathlib import Path
+
 import pytest
 
 from mecha.errors import UsageError
-from mecha.runtime.faults import FAULTS_VARIABLE, KINDS, Fault, fault_environ, faults_of, require_nodes
+from mecha.runtime.faults import FAULTS_VARIABLE, KINDS, Fault, FaultKind, fault_environ, faults_of, require_nodes
 
 KIND_WORDS = "camera-drop, node-crash, node-hang, slow-inference, bad-config or disk-full"
 
@@ -93,3 +95,18 @@ def test_every_kind_says_what_it_does_where_nobody_says_more() -> None:
     for name, kind in KINDS.items():
         fault = Fault.parsed(f"{name}@1s")
         assert (fault.node, fault.for_s) == (kind.node, kind.for_s)
+
+
+def test_the_page_has_a_row_for_each_kind_with_its_node_and_length() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "dev.md").read_text(encoding="utf-8")
+    section = page.split("\n## Faults on request\n")[1].split("\n## ")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line[:3] == "| `"]
+
+    def length(kind: FaultKind) -> str:
+        if kind.momentary:
+            return ""
+        return ", no end" if kind.for_s is None else f", {kind.for_s:g}s"
+
+    assert {row[0].strip("`"): row[1] for row in rows} == {
+        name: f"{kind.node}{length(kind)}" for name, kind in KINDS.items()
+    }

@@ -138,8 +138,10 @@ class Injection:
             crash()
         elif fault.kind == "disk-full" and phase == "begin":
             self._disk.fill()
-        elif fault.kind == "disk-full" and not self.lasts("disk-full"):
-            self._disk.free()
+        elif fault.kind == "disk-full":
+            ended_s = fault.at_s + (fault.for_s or 0.0)
+            if not any(other.kind == fault.kind and other.lasts(ended_s) for other in self._faults):
+                self._disk.free()
 
 
 def crash() -> None:
