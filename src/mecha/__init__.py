@@ -10,6 +10,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __version__ = "0.1.0"
 __all__ = [
+    "CameraStateMessage",
     "ControlMessage",
     "Detections",
     "DetectionsMessage",
@@ -28,14 +29,28 @@ if TYPE_CHECKING:
     from mecha.detect.detections import Detections
     from mecha.detect.detector import Detector
     from mecha.runtime.bus import Sample
-    from mecha.runtime.messages import ControlMessage, DetectionsMessage, FrameMessage, JsonMessage, Message
+    from mecha.runtime.messages import (
+        CameraStateMessage,
+        ControlMessage,
+        DetectionsMessage,
+        FrameMessage,
+        JsonMessage,
+        Message,
+    )
     from mecha.runtime.node import Field, Node, NodeConfig
 
 _HOMES = {
     "mecha.detect.detections": ("Detections",),
     "mecha.detect.detector": ("Detector",),
     "mecha.runtime.bus": ("Sample",),
-    "mecha.runtime.messages": ("ControlMessage", "DetectionsMessage", "FrameMessage", "JsonMessage", "Message"),
+    "mecha.runtime.messages": (
+        "CameraStateMessage",
+        "ControlMessage",
+        "DetectionsMessage",
+        "FrameMessage",
+        "JsonMessage",
+        "Message",
+    ),
     "mecha.runtime.node": ("Field", "Node", "NodeConfig"),
 }
 
