@@ -3,6 +3,8 @@
 from dataclasses import replace
 from typing import ClassVar, Literal
 
+from mecha.runtime.degrade import Change, Degrading
+from mecha.runtime.ladder import DEFAULT_LADDER, Relief, RungText
 from mecha.runtime.loader import ModelLoader
 from mecha.runtime.messages import CameraStateMessage, ControlMessage, DetectionsMessage, FrameMessage
 from mecha.runtime.node import Field, Node, NodeConfig
@@ -11,7 +13,7 @@ from mecha.runtime.slot import DetectorSlot
 from mecha.runtime.variants import Wanted
 
 DETECTIONS = "/vision/object/detections"
-SAID = ("use_int8", "enabled", "self_calibrate")
+SAID = ("use_int8", "enabled", "self_calibrate", "degrade")
 """Keys of the config that a ControlMessage may say otherwise."""
 
 
@@ -26,9 +28,14 @@ class DetectorConfig(NodeConfig):
         score_threshold: weakest score that is reported; iou_threshold: boxes of one class that overlap more are one.
         threads: of the session; null leaves one core to the rest.
         memory_limit_mb: above it only the precision that runs stays loaded; null is no limit.
+        latency_budget_ms: what is switched to and takes longer for a frame gives way to what ran before, where that was
+            quicker; null is any time.
         enabled: false detects nothing and takes no time.
         self_calibrate: INT8 that was built on scenes is built again from frames seen here, and swapped in where it is
             better; false keeps no frame.
+        degrade: do less, rung by rung of `ladder`, while the device is too hot or drops frames for want of time.
+        ladder: "skip N": frames left out after each one; "fastest": the faster precision; "input N": pixels, where the
+            model takes more than one size. What would change nothing is passed over.
     """
 
     model: str = Field("arena-n", min_length=1)
@@ -40,8 +47,11 @@ class DetectorConfig(NodeConfig):
     max_detections: int = Field(300, ge=1)
     threads: int | None = Field(None, ge=1, le=256)
     memory_limit_mb: int | None = Field(1024, ge=64)
+    latency_budget_ms: float | None = Field(None, gt=0, allow_inf_nan=False)
     enabled: bool = True
     self_calibrate: bool = True
+    degrade: bool = False
+    ladder: tuple[RungText, ...] = DEFAULT_LADDER
 
 
 class ObjectDetector(Node[DetectorConfig]):
@@ -60,10 +70,12 @@ class ObjectDetector(Node[DetectorConfig]):
         self.said = ControlMessage()
         self.stale = False
         self.last: DetectionsMessage | None = None
-        self.slot = DetectorSlot(ModelLoader(self.root), log=self.log, on_swap=self.report_swap)
+        self.loader = ModelLoader(self.root)
+        self.degrading = Degrading(helps=self.helps, on_change=self.relieve, log=self.log)
+        self.slot = DetectorSlot(self.loader, log=self.log, on_swap=self.report_swap)
         self.slot.start(self.wanted())
         self.calibration = SelfCalibration(self.root, self.log.name, self.log)
-        self.calibrate()
+        self.follow()
 
     def configure(self, previous: DetectorConfig) -> None:
         """Load what config.json says now, beside the frames."""
@@ -71,7 +83,7 @@ class ObjectDetector(Node[DetectorConfig]):
         changed = {key for key in SAID if getattr(previous, key) != getattr(self.config, key)}
         self.said = self.said.model_copy(update=dict.fromkeys(changed))
         self.slot.want(self.wanted())
-        self.calibrate()
+        self.follow()
 
     def step(self, message: FrameMessage | ControlMessage | CameraStateMessage) -> None:
         """Detect in a frame, or do as the message says."""
@@ -80,9 +92,12 @@ class ObjectDetector(Node[DetectorConfig]):
         elif isinstance(message, ControlMessage):
             self.said = self.said.model_copy(update=message.model_dump(exclude_none=True))
             self.slot.want(self.wanted())
-            self.calibrate()
+            self.follow()
+        elif not self.degrading.takes(message.seq):
+            self.leave_out()
         elif self.config.enabled if self.said.enabled is None else self.said.enabled:
             result = self.slot.run(message.frame_bgr)
+            self.degrading.worked(result.times.total_ms)
             self.report_inference(result.times.total_ms, result.precision, message.seq)
             self.last = DetectionsMessage.of(message, result, self.slot.model, stale=self.stale)
             self.publish(DETECTIONS, self.last)
@@ -90,6 +105,7 @@ class ObjectDetector(Node[DetectorConfig]):
 
     def close(self) -> None:
         """Stop loading and building."""
+        self.degrading.close()
         self.calibration.close()
         self.slot.close()
 
@@ -100,13 +116,28 @@ class ObjectDetector(Node[DetectorConfig]):
         self.stale = state.stale
         self.mark_stale(state.stale)
 
-    def calibrate(self) -> None:
-        """Build INT8 from what is seen here, or stop it, as was said or the config says."""
-        said = self.said.self_calibrate
-        self.calibration.switch(on=self.config.self_calibrate if said is None else said)
+    def follow(self) -> None:
+        """Build INT8 from what is seen here, and do less when that is needed, where this is asked for."""
+        calibrates, degrades = self.said.self_calibrate, self.said.degrade
+        self.calibration.switch(on=self.config.self_calibrate if calibrates is None else calibrates)
+        degrades = self.config.degrade if degrades is None else degrades
+        self.degrading.switch(self.config.ladder if degrades else None)
+
+    def helps(self, was: Relief, now: Relief) -> bool:
+        """Tell whether a step of the ladder runs something else."""
+        return self.loader.differs(was.applied(self.asked()), now.applied(self.asked()))
+
+    def relieve(self, change: Change) -> None:
+        """Run what is left after a step of the ladder."""
+        self.report_degrade(change.was, change.now, change.reason)
+        self.slot.want(self.wanted())
 
     def wanted(self) -> Wanted:
-        """Return what is to run: the config, and over it what was said."""
+        """Return what is to run: what is asked for, or less of it."""
+        return self.degrading.relief.applied(self.asked())
+
+    def asked(self) -> Wanted:
+        """Return what is asked for: the config, and over it what was said."""
         config = self.config
         return Wanted(
             model=config.model_path or config.model,
@@ -117,4 +148,5 @@ class ObjectDetector(Node[DetectorConfig]):
             iou_threshold=config.iou_threshold,
             max_detections=config.max_detections,
             memory_limit_mb=config.memory_limit_mb,
+            latency_budget_ms=config.latency_budget_ms,
         )

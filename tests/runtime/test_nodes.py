@@ -23,6 +23,7 @@ from mecha.runtime.bus.place import BusPlace
 from mecha.runtime.config import NodeConfig, load_config, read_layers
 from mecha.runtime.dev import DevOptions, DevSummary, run_dev
 from mecha.runtime.events import Events
+from mecha.runtime.hysteresis import Patience
 from mecha.runtime.live import LiveConfig
 from mecha.runtime.loader import ModelLoader
 from mecha.runtime.loop import NodeLoop
@@ -230,6 +231,48 @@ def test_self_calibration_can_be_switched_off_and_on(running: Running) -> None:
         assert calibration._worker is None
         bench.command(self_calibrate=True)
         wait_for(lambda: calibration._worker is not None)
+
+
+def test_a_hot_detector_leaves_out_frames_once_it_is_told_to_and_takes_all_of_them_again(
+    running: Running, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    zone = tmp_path / "sys/class/thermal/thermal_zone0"
+    zone.mkdir(parents=True)
+    (zone / "temp").write_text("90000")
+    with running("object-detector") as bench:
+        listening(bench)
+        node = bench.loop._node
+        node.degrading._sys_root, node.degrading._patience = tmp_path / "sys", Patience(trouble_s=0, settle_s=0)
+        seqs = iter(range(2, 100_000))
+
+        def frame() -> int:
+            seq = next(seqs)
+            bench.send(seq)
+            wait_for(lambda: not bench.loop._inbox._newest, timeout_s=60)
+            return seq
+
+        def skips() -> bool:
+            frame()
+            return bool(node.degrading.relief.skip)
+
+        frame()
+        assert node.vitals.degraded == ""
+        bench.command(degrade=True)
+        wait_for(skips, timeout_s=60)
+        left_out = [frame() for _ in range(10)]
+        bench.command(degrade=False)
+        wait_for(lambda: not node.said.degrade, timeout_s=60)
+        last = frame()
+        bench.result_of(last + 100)
+
+    seen = [one.frame for one in bench.detections]
+    assert [seq in seen for seq in left_out] in ([True, False] * 5, [False, True] * 5)
+    assert last in seen
+    assert [record.getMessage() for record in caplog.records if "Degrading" in record.getMessage()] == [
+        "Degrading: as configured -> skip 1 (thermal_zone0 is at 90 °C)",
+        "Degrading: skip 1 -> as configured (switched off)",
+    ]
+    assert node.vitals.degraded == ""
 
 
 def test_a_faulty_config_leaves_the_detector_as_it_is(running: Running, caplog: pytest.LogCaptureFixture) -> None:
