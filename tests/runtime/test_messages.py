@@ -7,7 +7,8 @@ import pytest
 
 from mecha.errors import ConfigError, IntegrityError
 from mecha.runtime.bus import Sample
-from mecha.runtime.messages import ControlMessage, DetectionsMessage, FrameMessage, JsonMessage
+from mecha.runtime.messages import CameraStateMessage, ControlMessage, DetectionsMessage, FrameMessage, JsonMessage
+from mecha.testing import detections, frame
 
 
 def sample_of(payload: bytes, attachment: bytes = b"") -> Sample:
@@ -108,3 +109,19 @@ def test_pixels_that_do_not_fill_the_frame_are_refused_with_a_sentence() -> None
         FrameMessage.decode(sample_of(payload[:-1], attachment))
 
     assert str(caught.value) == "/t: got 59 bytes; expected 60 for 5x4 pixels BGR"
+
+
+def test_keys_of_a_newer_version_are_passed_over_and_a_newer_schema_is_not() -> None:
+    pixels, header = frame(3).encode()
+    state, _ = CameraStateMessage(stale=True).encode()
+    result, _ = detections("cone").encode()
+
+    def grown(text: bytes, **more: object) -> bytes:
+        return json.dumps(json.loads(text) | more).encode()
+
+    assert FrameMessage.decode(sample_of(pixels, grown(header, exposure_ms=4))).seq == 3
+    assert CameraStateMessage.decode(sample_of(grown(state, since=1))).stale
+    assert DetectionsMessage.decode(sample_of(grown(result, tracks=[]))) == detections("cone")
+    with pytest.raises(ConfigError) as caught:
+        DetectionsMessage.decode(sample_of(grown(result, schema=2)))
+    assert str(caught.value) == "/t:1: schema: got 2; expected 1"

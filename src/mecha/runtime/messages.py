@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, TypeVa
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from mecha.errors import IntegrityError
 from mecha.runtime.bus import Sample
@@ -52,7 +52,13 @@ class Message(Protocol):
         ...
 
 
-class _FrameHeader(Frozen):
+class _Received(Frozen):
+    """What another machine may have sent, with a newer mecha: keys that are not known here are passed over."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class _FrameHeader(_Received):
     schema_: Literal[1] = Field(1, alias="schema")
     seq: int = Field(ge=0)
     width: int = Field(gt=0)
@@ -106,7 +112,7 @@ class FrameMessage:
         return cls(pixels, header.seq, header.captured_at, header.source)
 
 
-class CameraStateMessage(Frozen):
+class CameraStateMessage(_Received):
     """How the camera does: at each change, and once a second for those who come late.
 
     Attributes:
@@ -199,7 +205,7 @@ class DetectionsMessage:
         return cls(**read.model_dump(exclude={"schema_"}))
 
 
-class _Detections(Frozen):
+class _Detections(_Received):
     schema_: Literal[1] = Field(1, alias="schema")
     frame: int
     captured_at: int
