@@ -159,7 +159,9 @@ def told(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Told:
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "MECHA_", "XDG_"))}
     environ |= {"HOME": str(home), "MECHA_CACHE_DIR": str(home / "cache"), "XDG_RUNTIME_DIR": str(run_time)}
     faults = tuple(Fault.parsed(request) for request in REQUESTS)
-    log, lines, events = FaultLog(faults), [], []
+    log = FaultLog(faults)
+    lines: list[str] = []
+    events: list[tuple[float, dict[str, Any]]] = []
     supervisors: list[Supervisor] = []
     over = threading.Event()
 

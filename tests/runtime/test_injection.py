@@ -9,6 +9,7 @@ from textwrap import dedent
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from mecha.detect.detections import Detections, StageTimes
 from mecha.detect.detector import Result
@@ -117,7 +118,7 @@ def test_a_config_is_what_the_file_holds_before_and_after() -> None:
 class Quick:
     """A detector that takes a millisecond, as it says."""
 
-    def run(self, frame: np.ndarray) -> Result:  # type: ignore[type-arg]  # any frame
+    def run(self, frame: NDArray[np.uint8]) -> Result:
         found = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64), ("red",))
         return Result(found, StageTimes(0.1, 0.8, 0.1), "FP32", "0" * 64)
 
