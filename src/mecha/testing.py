@@ -264,6 +264,7 @@ def _forget_modules(folder: Path) -> None:
     while str(folder) in sys.path:
         sys.path.remove(str(folder))
     for name, module in list(sys.modules.items()):
-        file = getattr(module, "__file__", None)
+        # Not by getattr: there are modules that import others when they are asked for a name.
+        file = getattr(module, "__dict__", {}).get("__file__")
         if file is not None and Path(file).is_relative_to(folder):
             del sys.modules[name]
