@@ -42,7 +42,7 @@ def test_eighty_columns_hold_every_figure() -> None:
     assert lines == [
         " mecha dev  robot  00:01:15",
         " NODE             STATE       PREC   IN/s  OUT/s  DROPPED  RST   MEMORY    CPU",
-        "▸camera           running     -         -   30.0        0    0   156 MB   12 %",
+        "►camera           running     -         -   30.0        0    0   156 MB   12 %",
         " object-detector  running     INT8   30.0   29.6       12    0   312 MB   12 %",
         " ms p50/p95              STEP        PRE      SESSION       POST  NOTE",
         " camera               0.4/1.8          -            -          -",
@@ -65,7 +65,7 @@ def test_a_wide_terminal_has_one_line_a_node() -> None:
     assert lines[1:4] == [
         " NODE             STATE       PREC   IN/s  OUT/s  DROPPED  RST   MEMORY    CPU         STEP        PRE"
         "      SESSION       POST  NOTE",
-        "▸camera           restarting  -         -      -        0    2        -      -      0.4/1.8          -"
+        "►camera           restarting  -         -      -        0    2        -      -      0.4/1.8          -"
         "            -          -  exit code 9",
         " object-detector  running     INT8   30.0   29.6       12    0   312 MB   12 %      0.4/1.8    1.4/2.0"
         "    15.9/19.1    0.4/0.6",
@@ -161,7 +161,7 @@ def test_the_help_is_in_the_place_of_the_log() -> None:
     look(screen, Action.HELP, 15)
     lines = shown(screen)
 
-    assert lines[2].startswith("▸camera")
+    assert lines[2].startswith("►camera")
     assert lines[4].startswith("── help ─")
     assert lines[5] == " up down, k j  choose a node"
     assert lines[20] == " q, Ctrl-C     stop the nodes in order; again: at once"
@@ -177,7 +177,7 @@ def test_of_many_nodes_those_around_the_chosen_one_are_shown() -> None:
     lines = shown(screen)
 
     assert lines[1].startswith(" 16 of 30  STATE")
-    assert "▸node-12" in [line.split()[0] for line in lines[2:18]]
+    assert "►node-12" in [line.split()[0] for line in lines[2:18]]
     assert lines[18].startswith("── log")
 
 

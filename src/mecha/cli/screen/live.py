@@ -2,6 +2,7 @@
 
 import contextlib
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +18,7 @@ from mecha.cli.screen.drawing import Drawing
 from mecha.cli.screen.keys import ACTIONS, Action, Key, KeyDecoder
 from mecha.cli.screen.render import Moment, log_room, render
 from mecha.cli.screen.state import ScreenState
-from mecha.cli.screen.terminal import Terminal
+from mecha.cli.screen.terminal import Terminal, encoding_of
 from mecha.cli.screen.view import look, type_text
 from mecha.project import Project
 from mecha.runtime.bus import Bus
@@ -62,7 +63,7 @@ class LiveScreen:
     @contextmanager
     def shown(self) -> Iterator[None]:
         """Have the terminal while the context lasts, and give it back whatever happens."""
-        with Terminal() as terminal:
+        with Terminal(encoding_of(self._environ, sys.stdout.encoding)) as terminal:
             captured = CapturedOutput(lambda text: self.line(prefixed("INFO", _NAME, text)))
             thread = threading.Thread(target=self._run, args=(terminal, captured), name="screen", daemon=True)
             try:

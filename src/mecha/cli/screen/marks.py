@@ -20,7 +20,7 @@ class Marks:
     degrees: str
 
 
-UNICODE = Marks(chosen="▸", line="─", cut="…", degrees=" °C")
+UNICODE = Marks(chosen="►", line="─", cut="…", degrees=" °C")
 ASCII = Marks(chosen=">", line="-", cut="~", degrees=" C")
 
 

@@ -23,7 +23,8 @@ _BEGIN_FRAME, _END_FRAME = b"\x1b[?2026h", b"\x1b[?2026l"
 _GUARD = """
 trap '' HUP INT TERM QUIT
 read -r _ && exit 0
-[ "$(stty -g <&1)" = "$2" ] && stty "$1" <&1
+exec 3<&1
+[ "$(stty -g <&3)" = "$2" ] && stty "$1" <&3
 printf '%b' "$3"
 """
 _WRITABLE_S = 1.0
@@ -49,13 +50,29 @@ def _is_terminal(descriptor: int) -> bool:
         return False
 
 
+def encoding_of(environ: Mapping[str, str], written: str | None) -> str:
+    """Return the encoding of a terminal.
+
+    Args:
+        environ: of the process.
+        written: what standard output writes. Python writes UTF-8 where the locale is "C", which promises ASCII only.
+    """
+    locale = environ.get("LC_ALL") or environ.get("LC_CTYPE") or environ.get("LANG") or ""
+    told = locale.lower().replace("-", "")
+    return (written or "ascii") if not told or "utf8" in told else "ascii"
+
+
 class Terminal:
     """The terminal of this process, as a context: entered, it shows the screen; left, it is as it was.
 
     `keys`, `draw` and `leave` belong to one thread at a time; `wake` may be called from any, and by a signal handler.
+
+    Attributes:
+        encoding: of the text that it shows.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, encoding: str) -> None:
+        self.encoding = encoding
         # Not 0 and 1: what else is written there must not end on the screen.
         self._in, self._out = os.dup(0), os.dup(1)
         self._woken, self._wake = os.pipe()
@@ -136,11 +153,6 @@ class Terminal:
         if changed:
             text = ("\x1b[2J" if whole else "") + "".join(changed)
             self._write(_BEGIN_FRAME + text.encode(self.encoding, "replace") + _END_FRAME)
-
-    @property
-    def encoding(self) -> str:
-        """Of the text that the terminal shows."""
-        return getattr(sys.__stdout__, "encoding", None) or "ascii"
 
     def leave(self) -> None:
         """Give the terminal back, at once; left twice, nothing happens."""
