@@ -189,6 +189,11 @@ class Project:
         return self.root / "configs"
 
     @property
+    def settings_file(self) -> Path:
+        """mecha.toml; it may not exist."""
+        return self.configs_dir / _COMMON / SETTINGS_NAME
+
+    @property
     def lock_file(self) -> Path:
         """Revision and sha256 of every pulled file."""
         return self.root / "mecha.lock"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mecha.errors import INTERRUPTED_EXIT_CODE, NotFoundError
+from mecha.faults import KeyFault
 from mecha.project import NodeSettings, Project
 from mecha.runtime.bus import Bus
 from mecha.runtime.bus.place import BUS_VARIABLE, BusPlace
@@ -23,6 +24,8 @@ from mecha.runtime.run import LOG_VARIABLE
 from mecha.runtime.signals import signals_to
 from mecha.runtime.supervisor import Supervisor
 from mecha.runtime.timing import NodeStats
+from mecha.validation import config_error, read_text, toml_line_of
+from mecha.words import did_you_mean
 
 SOURCE_NODE = "camera"
 """The node whose source `--source` names."""
@@ -74,6 +77,7 @@ class DevSummary:
                     "frames": stats.frames,
                     "dropped": stats.dropped,
                     "restarts": stats.restarts,
+                    "state": stats.state,
                     "p50_ms": stats.p50_ms,
                     "p95_ms": stats.p95_ms,
                     "rss_mb": stats.rss_mb,
@@ -107,11 +111,13 @@ def run_dev(
     Raises:
         NotFoundError: the project has no such node, or none at all.
         UsageError: a fault is asked for a node that does not run.
+        ConfigError: the settings name a node that is not there.
         BusyError: the project runs already.
         NetworkError: an endpoint of the settings cannot be used.
         DiskError: the run-time folder cannot be made.
     """
     names = _required_nodes(project, nodes)
+    _require_known(project)
     require_nodes(options.faults, names)
     faults = FaultLog(options.faults)
 
@@ -158,6 +164,22 @@ def _required_nodes(project: Project, nodes: Sequence[str]) -> tuple[str, ...]:
             hint="`mecha init` lays out a project with nodes.",
         )
     return names
+
+
+def _require_known(project: Project) -> None:
+    """Refuse settings of nodes that are not there: they would do nothing."""
+    known = node_names(project.nodes_dir)
+    unknown = [name for name in project.settings.nodes if name not in known]
+    if not unknown:
+        return
+    file = project.settings_file
+    where = file.relative_to(project.root).as_posix()
+    line_of = toml_line_of(read_text(file, where=where))
+    faults = [
+        KeyFault(("nodes", name), line_of(("nodes", name)), f"no such node{did_you_mean(name, known)}")
+        for name in unknown
+    ]
+    raise config_error(where, faults)
 
 
 def _environ(

@@ -13,7 +13,7 @@
 a node without inputs, "fps_out" for one without outputs. An inference may have "stages", milliseconds by name. The
 supervisor passes on all but "ready", and adds an event of its own:
 
-    {"event":"state","node","state","pid","restarts","reason"}        see `mecha.runtime.supervised.STATES`
+    {"event":"state","node","state","pid","restarts","reason"}        see `mecha.runtime.surroundings.STATES`
 
 The pipe is the process's standard output, which the node's own `print` does not reach: see `take_stdout`.
 """

@@ -1,6 +1,7 @@
 """The life of a node: set up, step by step, closed whatever happens."""
 
 import time
+from collections.abc import Mapping
 from threading import Event
 from typing import Any
 
@@ -49,6 +50,9 @@ class NodeLoop:
         self._gaps = Gaps()
         self._missed = 0
         self._taken = 0
+        # Until its first frame is here, nobody knows how many of a stream are missing but the inbox.
+        self._unseen = {topic for topic, kind in self._types.items() if issubclass(kind, FrameMessage)}
+        self._replaced: dict[str, int] = {}
         self._undecoded: dict[str, str] = {}
 
     def wake(self) -> None:
@@ -112,10 +116,11 @@ class NodeLoop:
 
     def _take_one(self, timeout_s: float) -> bool:
         """Do one step with the next message; returns False when there is none."""
+        replaced = {topic: self._inbox.dropped(topic) for topic in self._unseen}
         sample = self._inbox.take(timeout_s)
         if sample is None:
             return False
-        message = self._decoded(sample)
+        message = self._decoded(sample, replaced)
         if message is not None:
             self._step(sample.topic, message)
         return True
@@ -141,11 +146,16 @@ class NodeLoop:
         Whoever stops a camera and then this node gets a result for the last frame.
         """
         deadline = time.monotonic() + _DRAIN_S
-        while self._types and time.monotonic() < deadline and self._take_one(quiet_s):
+        wanted = self._types and not self._paused.is_set()
+        while wanted and time.monotonic() < deadline and self._take_one(quiet_s):
             pass
 
-    def _decoded(self, sample: Sample) -> Message | None:
-        """Return a message, None when the bytes are none: what others send must not end this node."""
+    def _decoded(self, sample: Sample, replaced: Mapping[str, int]) -> Message | None:
+        """Return a message, None when the bytes are none: what others send must not end this node.
+
+        Args:
+            replaced: how many of a topic newer ones replaced in the inbox, before the first of them came out of it.
+        """
         try:
             message = self._types[sample.topic].decode(sample)
         except MechaError as error:
@@ -155,12 +165,16 @@ class NodeLoop:
             return None
         if isinstance(message, FrameMessage):
             self._missed += self._gaps.missed(sample.topic, message.seq)
+            if sample.topic in self._unseen:
+                self._unseen.remove(sample.topic)
+                self._missed += replaced[sample.topic]
+            self._replaced[sample.topic] = self._inbox.dropped(sample.topic)
         return message
 
     def _arrived(self) -> int:
         return self._taken + self._inbox.dropped(self._main_topic)
 
     def _dropped(self) -> int:
-        # Frames are numbered, which also tells of those that were lost before they came here.
-        unnumbered = (topic for topic, kind in self._types.items() if not issubclass(kind, FrameMessage))
-        return self._missed + sum(self._inbox.dropped(topic) for topic in unnumbered)
+        # Frames are numbered, which also tells of those that were lost before they came here; those that newer ones
+        # replaced since the last step are known to the inbox only.
+        return self._missed + sum(self._inbox.dropped(topic) - self._replaced.get(topic, 0) for topic in self._types)

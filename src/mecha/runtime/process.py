@@ -138,6 +138,8 @@ class NodeProcess:
             try:
                 event = json.loads(line)
             except ValueError:
+                event = None
+            if not isinstance(event, dict):
                 self._on_news(NodeLine(self, prefixed("INFO", self.node, line.decode(errors="replace"))))
                 continue
             if event.get("event") in _SIGNS_OF_LIFE:

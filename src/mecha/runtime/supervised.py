@@ -1,48 +1,17 @@
 """One node under its supervisor, over all of its processes: what it is in, and when it is started again."""
 
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Literal, get_args
+from collections.abc import Mapping
+from typing import Any
 
 from mecha.errors import NodeError
 from mecha.project import NodeSettings
-from mecha.runtime.events import prefixed
 from mecha.runtime.faults import BEGAN_VARIABLE
-from mecha.runtime.guard import Guard
-from mecha.runtime.lifeline import STOP_DEADLINE_S
-from mecha.runtime.process import News, NodeProcess, exit_words
+from mecha.runtime.process import NodeProcess, exit_words
 from mecha.runtime.restart import RestartPolicy
+from mecha.runtime.surroundings import Account, State, Surroundings
 from mecha.runtime.timing import NodeStats
 
-State = Literal["starting", "ready", "running", "paused", "restarting", "hung", "stopping", "ended", "failed"]
-STATES: tuple[State, ...] = get_args(State)
-"""What a node is in. `restarting` waits for its next start; `ended` ended well; `failed` is not started again."""
 ASKED = "asked for"
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What nodes have in common.
-
-    Attributes:
-        root: the project's root.
-        guard: ends their processes with this one.
-        on_news: gets what a process writes, and its end; from any thread.
-        on_line: gets lines of the log.
-        on_event: gets events, as `mecha dev --json` writes them.
-        stop_deadline_s: how long a node may take to end before it is killed.
-        clock: monotonic seconds.
-    """
-
-    root: Path
-    guard: Guard
-    on_news: Callable[[News], None]
-    on_line: Callable[[str], None]
-    on_event: Callable[[dict[str, Any]], None]
-    stop_deadline_s: float = STOP_DEADLINE_S
-    clock: Callable[[], float] = time.monotonic
 
 
 class SupervisedNode:
@@ -84,8 +53,7 @@ class SupervisedNode:
         self._killed_for = ""
         self._start_at_s: float | None = None
         self._kill_at_s: float | None = None
-        self._before = NodeStats()
-        self._now = NodeStats()
+        self._account = Account()
         self._last_error = ""
 
     @property
@@ -101,12 +69,7 @@ class SupervisedNode:
     @property
     def total(self) -> NodeStats:
         """Its figures, over all of its processes."""
-        return replace(
-            self._now,
-            frames=self._before.frames + self._now.frames,
-            dropped=self._before.dropped + self._now.dropped,
-            restarts=self._before.restarts,
-        )
+        return self._account.total(self.state)
 
     @property
     def due_s(self) -> float | None:
@@ -167,7 +130,7 @@ class SupervisedNode:
             return
         self.say("INFO", f"is started again: {reason}")
         if self._process is None:
-            self._count_restart()
+            self._account.begin_another()
             self.failure = ""
             self.start()
         else:
@@ -243,7 +206,7 @@ class SupervisedNode:
                     self._flow()
             return
         if kind == "stats":
-            self._now = NodeStats.of_event(event)
+            self._account.take(NodeStats.of_event(event))
         elif kind == "error":
             self._last_error = event["message"]
         self._around.on_event(event)
@@ -257,7 +220,7 @@ class SupervisedNode:
         if self._last:
             self._be("ended", exit_words(code) if code else "")
         elif reason:
-            self._count_restart()
+            self._account.begin_another()
             self.start()
         elif code == 0 and not self._policy.wants(0):
             self._be("ended")
@@ -266,10 +229,7 @@ class SupervisedNode:
 
     def say(self, level: str, text: str) -> None:
         """Log a line in its name; an error is an event too."""
-        for line in prefixed(level, self.name, text).splitlines():
-            self._around.on_line(line)
-        if level == "ERROR":
-            self._around.on_event({"event": "error", "node": self.name, "message": text})
+        self._around.say(level, self.name, text)
 
     def _take_failure(self, code: int, killed_for: str, *, ready: bool) -> None:
         how = killed_for or f"ended with {exit_words(code)}"
@@ -280,9 +240,9 @@ class SupervisedNode:
             # A signal or the limit of restarts says nothing more than that a node failed.
             self._fail(f"{why}{again}", code if code > 0 and not self._policy.exhausted else NodeError.exit_code)
             return
-        self._count_restart()
+        self._account.begin_another()
         self._start_at_s = self._around.clock() + delay_s
-        self.say("ERROR", f"{how}; it is started again in {delay_s:g} s")
+        self.say("ERROR" if code else "INFO", f"{how}; it is started again in {delay_s:g} s")
         self._be("restarting", how)
 
     def _give_up(self, why: str) -> None:
@@ -301,12 +261,10 @@ class SupervisedNode:
         self.send(b"go")
         self._be("paused" if self._paused else "running")
 
-    def _count_restart(self) -> None:
-        self._before = replace(self.total, restarts=self._before.restarts + 1)
-        self._now = replace(self._now, frames=0, dropped=0)
-
     def _fail(self, why: str, code: int) -> None:
         self.failure, self.exit_code = why, code
+        if not self.settings.essential:
+            self.say("ERROR", f"{why}; it is not started again, and the others go on without it")
         self._be("failed", why)
 
     def _be(self, state: State, reason: str = "") -> None:
@@ -317,7 +275,7 @@ class SupervisedNode:
                 "node": self.name,
                 "state": state,
                 "pid": self._process.pid if self._process is not None else None,
-                "restarts": self._before.restarts,
+                "restarts": self._account.restarts,
                 "reason": reason,
             }
         )

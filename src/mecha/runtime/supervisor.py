@@ -12,7 +12,8 @@ from mecha.runtime.guard import Guard
 from mecha.runtime.lifeline import STOP_DEADLINE_S
 from mecha.runtime.process import News, NodeEvent, NodeExit, NodeLine
 from mecha.runtime.stop_order import stop_order
-from mecha.runtime.supervised import ASKED, SupervisedNode, Surroundings
+from mecha.runtime.supervised import ASKED, SupervisedNode
+from mecha.runtime.surroundings import Surroundings
 from mecha.runtime.timing import NodeStats
 
 _TURN_S = 0.5

@@ -33,6 +33,7 @@ class NodeStats:
         frames: frames that were processed, or published by a node without inputs.
         dropped: frames that never reached the node's `step`, counted by their sequence numbers.
         restarts: how often the process was started again; the supervisor counts them.
+        state: see `mecha.runtime.surroundings.STATES`; the supervisor knows it.
         p50_ms: milliseconds a frame took, None before the first; p95_ms: the same.
         rss_mb: resident memory of the process, 10^6 bytes.
         fps_in: messages a second that came on its first input, those that newer ones replaced included; None for a node
@@ -48,6 +49,7 @@ class NodeStats:
     frames: int = 0
     dropped: int = 0
     restarts: int = 0
+    state: str = ""
     p50_ms: float | None = None
     p95_ms: float | None = None
     rss_mb: float | None = None
