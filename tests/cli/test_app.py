@@ -38,7 +38,20 @@ def test_listing_models_loads_neither_arrays_nor_runtimes(tmp_path: Path) -> Non
 
 def test_help_names_every_command_with_a_line(tmp_path: Path) -> None:
     text = run("--help", cwd=tmp_path).stdout
-    for name in ("models", "detect", "quantize", "dev", "run", "config", "init", "hub", "demo"):
+    for name in (
+        "models",
+        "detect",
+        "quantize",
+        "dev",
+        "run",
+        "topic",
+        "record",
+        "replay",
+        "config",
+        "init",
+        "hub",
+        "demo",
+    ):
         assert f"\n  {name} " in text
 
 
@@ -66,6 +79,11 @@ def test_help_names_every_command_with_a_line(tmp_path: Path) -> None:
         )
     ]
     + [
+        ("topic", "list"),
+        ("topic", "echo"),
+        ("topic", "hz"),
+        ("record",),
+        ("replay",),
         ("config", "get"),
         ("config", "set"),
         ("hub", "serve"),

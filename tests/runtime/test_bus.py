@@ -2,6 +2,8 @@
 
 import os
 import stat
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -9,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mecha.errors import BusyError, ConfigError, DiskError, NetworkError
+from mecha.errors import BusyError, ConfigError, DiskError, NetworkError, NotFoundError
 from mecha.project import BusSettings
 from mecha.runtime.bus import Bus, Sample, Use, checked_topic
 from mecha.runtime.bus.inbox import Inbox
@@ -490,3 +492,53 @@ def test_a_payload_that_finds_no_room_in_shared_memory_is_sent_as_it_is() -> Non
     assert pool.holding(bytes(1_000_001)) is None
     assert pool.holding(b"small") is None
     assert SharedPool(zenoh, 0).holding(bytes(100_000)) is None
+
+
+def test_a_new_host_removes_sockets_of_processes_that_are_gone_and_leaves_those_of_members(tmp_path: Path) -> None:
+    place = BusPlace(tmp_path, os.environ)
+    with place.hosted(BusSettings()):
+        pass
+    gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    left = [place.folder / f"{int(gone.stdout)}.sock", place.folder / "bus.sock.lock"]
+    kept = [place.folder / f"{os.getpid()}.sock", place.folder / f"{os.getpid()}.sock.lock"]
+    for file in (*left, *kept):
+        file.touch()
+
+    with place.hosted(BusSettings()):
+        assert not left[0].exists()
+        assert all(file.exists() for file in kept)
+
+
+def test_a_bus_that_nobody_hosts_cannot_be_joined(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError) as caught, BusPlace(tmp_path, os.environ).joined():
+        pass
+
+    assert str(caught.value) == "nothing runs in this project: nobody hosts its bus"
+    assert caught.value.hint == "Start its nodes first, by `mecha dev` in another terminal."
+
+
+def test_who_joins_a_bus_that_runs_leaves_nothing_behind(tmp_path: Path) -> None:
+    place = BusPlace(tmp_path, os.environ)
+    with place.hosted(BusSettings()) as (host, _):
+        with place.joined() as bus:
+            received = connected(host, bus, "/here")
+            host.publish("/here", b"hello")
+            wait_for(lambda: received)
+        assert {file.name for file in place.folder.glob("*.sock")} == {"bus.sock"}
+
+
+def test_a_member_hears_the_next_host_of_its_project(tmp_path: Path) -> None:
+    place = BusPlace(tmp_path, os.environ)
+    with ExitStack() as stack:
+        with place.hosted(BusSettings()) as (_, endpoint):
+            member = place.join(endpoint)
+            stack.callback(member.close)
+        with place.hosted(BusSettings()) as (host, _):
+            received: list[Sample] = []
+            member.subscribe("/here", received.append)
+
+            def arrived() -> bool:
+                host.publish("/here", b"hello")
+                return bool(received)
+
+            wait_for(arrived, timeout_s=60)

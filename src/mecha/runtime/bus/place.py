@@ -10,11 +10,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from mecha.errors import BusyError, DiskError
+from mecha.errors import BusyError, DiskError, NotFoundError
 from mecha.project import BusSettings
 from mecha.runtime.bus.zenoh import ZenohBus
 from mecha.store.faults import disk_error
 from mecha.store.locks import exclusive, holder
+from mecha.store.process import NOT_TOLD, ProcessId
 
 BUS_VARIABLE = "MECHA_BUS"
 
@@ -49,8 +50,7 @@ class BusPlace:
                 held.enter_context(exclusive(self._lock_file, timeout_s=0))
             except BusyError as error:
                 raise _already_runs(self._lock_file) from error
-            for leftover in self.folder.glob("*.sock*"):
-                leftover.unlink(missing_ok=True)
+            self._sweep()
             endpoint = self._endpoint_of("bus")
             bus = ZenohBus.host(endpoint, listen=settings.listen, connect=settings.connect)
             try:
@@ -77,12 +77,43 @@ class BusPlace:
             DiskError: the folder cannot be made, or is not ours.
         """
         _make_private(self.folder)
+        # Of a process that had this one's number before.
+        self.forget(os.getpid())
         return ZenohBus.join(endpoint, listen=self._endpoint_of(str(os.getpid())))
+
+    @contextmanager
+    def joined(self) -> Iterator[ZenohBus]:
+        """Be on the bus that another process of this project hosts, while the context lasts.
+
+        Raises:
+            NotFoundError: nobody hosts it.
+            NetworkError: it ended at this moment.
+            DiskError: the folder is not ours.
+        """
+        endpoint = self.live_endpoint()
+        if endpoint is None:
+            raise NotFoundError(
+                "nothing runs in this project: nobody hosts its bus",
+                hint="Start its nodes first, by `mecha dev` in another terminal.",
+            )
+        bus = self.join(endpoint)
+        try:
+            yield bus
+        finally:
+            bus.close()
+            self.forget(os.getpid())
 
     def forget(self, pid: int) -> None:
         """Remove what a member left behind that ended without leaving the bus."""
         for leftover in self.folder.glob(f"{pid}.sock*"):
             leftover.unlink(missing_ok=True)
+
+    def _sweep(self) -> None:
+        """Remove sockets of processes that are gone; who outlives a host is found again by the next one."""
+        for leftover in self.folder.glob("*.sock*"):
+            pid = leftover.name.partition(".")[0]
+            if not (pid.isdecimal() and ProcessId(int(pid), NOT_TOLD).alive()):
+                leftover.unlink(missing_ok=True)
 
     @property
     def _lock_file(self) -> Path:
