@@ -215,6 +215,45 @@ def test_the_camera_of_the_page_is_a_camera(hosted: tuple[Bus, str], tmp_path: P
     assert frames[0].captured_at < frames[1].captured_at
 
 
+@pytest.mark.parametrize("shared_memory", [False, True])
+def test_a_frame_is_read_as_the_page_says(hosted: tuple[Bus, str], tmp_path: Path, *, shared_memory: bool) -> None:
+    import zenoh
+
+    _, endpoint = hosted
+    snippet = next(block for _, block in blocks(PAGE) if block.startswith("header = "))
+    sent = np.random.default_rng(0).integers(0, 255, (480, 640, 3), dtype=np.uint8)
+    config = zenoh.Config()
+    config.insert_json5("mode", '"client"')
+    config.insert_json5("connect/endpoints", json.dumps([endpoint]))
+    config.insert_json5("transport/shared_memory/enabled", json.dumps(shared_memory))
+    read: list[dict[str, Any]] = []
+
+    def take(sample: Any) -> None:
+        names: dict[str, Any] = {"sample": sample, "json": json, "np": np}
+        exec(snippet, names)  # noqa: S102 - of the page
+        read.append(names)
+
+    # As of a camera: a member that is not the one who hosts the bus.
+    member = BusPlace(tmp_path, os.environ).join(endpoint)
+    try:
+        with zenoh.open(config) as session:
+            subscriber: Any = session.declare_subscriber("camera/rgb", take)
+            seqs = itertools.count()
+
+            def came() -> bool:
+                payload, attachment = frame(next(seqs), pixels=sent).encode()
+                member.publish("/camera/rgb", payload, attachment, droppable=True)
+                return len(read) > 2
+
+            wait_for(came, timeout_s=60)
+            subscriber.undeclare()
+    finally:
+        member.close()
+
+    assert all(np.array_equal(one["pixels"], sent) for one in read)
+    assert read[0]["header"]["seq"] < read[-1]["header"]["seq"]
+
+
 def heard(bus: Bus, topic: str, decode: Callable[[Sample], Any]) -> list[Any]:
     messages: list[Any] = []
     bus.subscribe(topic, lambda sample: messages.append(decode(sample)))
