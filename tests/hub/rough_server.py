@@ -1,5 +1,6 @@
 """A real HTTP server that misbehaves as told: it cuts, stalls, lies about ranges, redirects in circles, refuses."""
 
+import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -52,8 +53,11 @@ class RoughServer(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, moves: list[Move]) -> None:
+    def __init__(self, moves: list[Move], tls: ssl.SSLContext | None = None) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
+        self.scheme = "http" if tls is None else "https"
+        if tls is not None:
+            self.socket = tls.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
         self.moves = moves
         self.seen: list[Seen] = []
         self.closing = threading.Event()
@@ -61,7 +65,7 @@ class RoughServer(ThreadingHTTPServer):
 
     @property
     def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
+        return f"{self.scheme}://127.0.0.1:{self.server_port}"
 
     def next_move(self, seen: Seen) -> Move:
         with self._lock:
@@ -108,8 +112,8 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def rough_server(*moves: Move) -> Iterator[RoughServer]:
-    server = RoughServer(list(moves))
+def rough_server(*moves: Move, tls: ssl.SSLContext | None = None) -> Iterator[RoughServer]:
+    server = RoughServer(list(moves), tls)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:

@@ -3,14 +3,15 @@
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 
 import httpx2
 import pytest
 
 from mecha.hub.body import pieces
 
-BODY = bytes(range(256)) * 4000
+# Long enough to be received ahead.
+BODY = bytes(range(256)) * 40_000
 
 
 @contextmanager
@@ -20,7 +21,7 @@ def answering(head: str, body: bytes, *, wait: bool = False) -> Iterator[str]:
 
     def answer() -> None:
         connection, _ = listener.accept()
-        with connection:
+        with connection, suppress(OSError):  # who was asked to send may be left in the middle
             connection.recv(65536)
             connection.sendall(f"HTTP/1.1 200 OK\r\n{head}\r\n\r\n".encode() + body[:100])
             connection.sendall(body[100:])
@@ -37,9 +38,13 @@ def answering(head: str, body: bytes, *, wait: bool = False) -> Iterator[str]:
             thread.join()
 
 
-def fetched(url: str, *, stall_s: float = 10.0) -> bytes:
-    with httpx2.Client(timeout=stall_s) as client, client.stream("GET", url) as response:
-        return b"".join(pieces(response))
+def fetched(url: str, *, stall_s: float = 10.0, ahead: bool = True) -> bytes:
+    with (
+        httpx2.Client(timeout=stall_s) as client,
+        client.stream("GET", url) as response,
+        closing(pieces(response, ahead=ahead)) as chunks,
+    ):
+        return b"".join(chunks)
 
 
 @pytest.mark.parametrize(
@@ -53,8 +58,9 @@ def fetched(url: str, *, stall_s: float = 10.0) -> bytes:
     ids=["length", "nothing", "no length", "chunked"],
 )
 def test_every_form_of_a_body_comes_whole(head: str, body: bytes) -> None:
-    with answering(head, body) as url:
-        assert fetched(url) == (b"hello" if "chunked" in head else body)
+    for ahead in (True, False):
+        with answering(head, body) as url:
+            assert fetched(url, ahead=ahead) == (b"hello" if "chunked" in head else body)
 
 
 def test_a_body_that_goes_beyond_its_length_is_cut_there() -> None:
@@ -71,3 +77,30 @@ def test_a_server_that_goes_silent_is_told() -> None:
     head = f"Content-Length: {len(BODY) + 10}"
     with answering(head, BODY, wait=True) as url, pytest.raises(httpx2.ReadTimeout):
         fetched(url, stall_s=0.3)
+
+
+def test_what_had_come_before_a_server_goes_silent_is_given_first() -> None:
+    came: list[bytes] = []
+    with (
+        answering(f"Content-Length: {len(BODY) + 10}", BODY, wait=True) as url,
+        httpx2.Client(timeout=0.3) as client,
+        client.stream("GET", url) as response,
+        closing(pieces(response)) as chunks,
+        pytest.raises(httpx2.ReadTimeout),
+    ):
+        came.extend(chunks)  # keeps what came before the error
+    assert b"".join(came) == BODY
+
+
+@pytest.mark.parametrize("taken", [1, 3])
+def test_who_leaves_a_body_in_the_middle_waits_for_nobody(taken: int) -> None:
+    # The server sends a part of what it promised and then nothing, and nobody may wait so long.
+    with answering(f"Content-Length: {2 * len(BODY)}", BODY, wait=True) as url:
+        with (
+            httpx2.Client(timeout=3600) as client,
+            client.stream("GET", url) as response,
+            closing(pieces(response)) as chunks,
+        ):
+            for _ in range(taken):
+                assert next(chunks)
+        assert "mecha-receive" not in {thread.name for thread in threading.enumerate()}

@@ -14,7 +14,7 @@ import httpx2
 from mecha.errors import IntegrityError, MechaError, NetworkError
 from mecha.hub.answers import TryAgain, name_of
 from mecha.hub.lanes import widened
-from mecha.hub.line_faults import line_settings
+from mecha.hub.line import Line
 from mecha.hub.pace import Clock, RateLimit, RateWatch, Retries, Widening, retry_after_s
 from mecha.hub.partial import PartialFile, discard, opened_partial
 from mecha.hub.source import RemoteFile
@@ -79,8 +79,8 @@ def download(
     """
     clock, retries, timeouts = clock or Clock(), retries or Retries(), timeouts or Timeouts()
     try:
-        with opened_partial(partial, remote) as file, _client(timeouts) as client:
-            transfer = Transfer(remote, file, client, progress, RateLimit(limit_bytes_per_s, clock), check_start)
+        with opened_partial(partial, remote) as file, _line(timeouts) as line:
+            transfer = Transfer(remote, file, line, progress, RateLimit(limit_bytes_per_s, clock), check_start)
             wide = widening or Widening()
             if wide.connections > 1 and not limit_bytes_per_s:
                 transfer.watch = RateWatch(wide, clock)
@@ -153,10 +153,8 @@ def _is_as_long_as_said(file: PartialFile) -> bool:
     return file.size > 0 and file.size == file.remote.size_bytes
 
 
-def _client(timeouts: Timeouts) -> httpx2.Client:
-    timeout = httpx2.Timeout(timeouts.stall_s, connect=timeouts.connect_s)
-    with line_settings():
-        return httpx2.Client(timeout=timeout, follow_redirects=False)
+def _line(timeouts: Timeouts) -> Line:
+    return Line(httpx2.Timeout(timeouts.stall_s, connect=timeouts.connect_s))
 
 
 def _remove_if_empty(partial: Path) -> None:

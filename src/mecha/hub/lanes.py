@@ -164,7 +164,7 @@ class _Lanes:
         if validator is not None:
             headers["If-Range"] = validator
         body = bytearray()
-        with following(self.transfer.client, remote, headers) as response:
+        with following(self.transfer.line, remote, headers) as response:
             match = _CONTENT_RANGE.fullmatch(response.headers.get("content-range", "").strip())
             said = tuple(map(int, match.groups())) if match is not None else ()
             plain = response.headers.get("content-encoding", "identity").strip().lower() in {"", "identity"}

@@ -126,6 +126,11 @@ class RateLimit:
         self._clock = clock
         self._free_at = clock.monotonic()
 
+    @property
+    def is_set(self) -> bool:
+        """Whether there is a rate to stay under."""
+        return bool(self._bytes_per_s)
+
     def spend(self, size_bytes: int) -> None:
         """Account for bytes that just came, and sleep until as many may come again."""
         if not self._bytes_per_s:

@@ -1,7 +1,7 @@
 """One request for a file: redirects followed by hand, the answer judged, its bytes appended to the partial file."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from urllib.parse import urljoin, urlsplit
 
@@ -21,6 +21,7 @@ from mecha.hub.answers import (
     wrong_size,
 )
 from mecha.hub.body import pieces
+from mecha.hub.line import Line
 from mecha.hub.line_faults import line_fault
 from mecha.hub.pace import RateLimit, RateWatch
 from mecha.hub.partial import PartialFile
@@ -61,7 +62,7 @@ class Transfer:
 
     remote: RemoteFile
     file: PartialFile
-    client: httpx2.Client
+    line: Line
     progress: Progress
     limit: RateLimit
     check_start: Callable[[bytes], None] | None
@@ -85,14 +86,15 @@ class Transfer:
         if validator is not None:
             headers["If-Range"] = validator
         try:
-            with following(self.client, self.remote, headers) as response:
+            with following(self.line, self.remote, headers) as response:
                 answer = Answer(str(response.url), response.status_code, response.headers)
                 step = read_answer(answer, self.remote, asked_from=asked_from, validator=validator)
                 if isinstance(step, TryAgain):
                     return step
                 if isinstance(step, AlreadyWhole):
                     return None
-                return self._receive(pieces(response), step, answer)
+                with closing(pieces(response, ahead=not self.limit.is_set)) as chunks:
+                    return self._receive(chunks, step, answer)
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             fault = line_fault(error, self.remote.url)
             if not fault.passing:
@@ -147,11 +149,11 @@ class Transfer:
 
 
 @contextmanager
-def following(client: httpx2.Client, remote: RemoteFile, headers: Mapping[str, str]) -> Iterator[httpx2.Response]:
+def following(line: Line, remote: RemoteFile, headers: Mapping[str, str]) -> Iterator[httpx2.Response]:
     """Open the answer at the end of all redirects; personal headers do not leave the first address's host."""
     url, sent, seen = remote.url, dict(headers), {remote.url}
     while True:
-        response = client.send(client.build_request("GET", url, headers=sent), stream=True)
+        response = line.opened(url, sent)
         try:
             if not response.has_redirect_location:
                 yield response
