@@ -176,7 +176,7 @@ def test_of_many_nodes_those_around_the_chosen_one_are_shown() -> None:
     screen.choose(12)
     lines = shown(screen)
 
-    assert lines[1].startswith(" 16 of 30  STATE")
+    assert lines[1].startswith(" 16 of 30    STATE")
     assert "►node-12" in [line.split()[0] for line in lines[2:18]]
     assert lines[18].startswith("── log")
 

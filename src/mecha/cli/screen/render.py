@@ -8,7 +8,7 @@ from mecha.cli.screen.keys import HELP
 from mecha.cli.screen.log import LogLine
 from mecha.cli.screen.marks import Marks
 from mecha.cli.screen.state import NodeRow, ScreenState
-from mecha.cli.screen.table import Table
+from mecha.cli.screen.table import TIMES, Table
 
 _LEAST_LOG = 4
 _AROUND = 3
@@ -107,7 +107,7 @@ def _nodes(state: ScreenState, now_s: float, width: int, height: int, marks: Mar
     shown, first = _window(rows, state.chosen, max(1, room - 1)), "NODE"
     if len(shown) < len(rows):
         first = f"{len(shown)} of {len(rows)}"
-    titles = (first, "ms p50/p95")
+    titles = (first, TIMES)
     lines = []
     for block in range(blocks):
         lines.append(table.header(block, titles[block]))

@@ -18,6 +18,8 @@ _STATE_STYLES = {
     "hung": "bold red",
     "failed": "bold red",
 }
+TIMES = "ms p50/p95"
+"""Stands above the names of the second table."""
 _SHORTEST_NAME = 8
 _LONGEST_NAME = 32
 _LEAST_NOTE = 16
@@ -130,7 +132,7 @@ class Table:
             self._blocks = [one]
         least_note = _LEAST_NOTE + self._gap if len(self._blocks) == 1 else 0
         room = width - 1 - max(_taken(block, self._gap) for block in self._blocks) - least_note
-        self._name_width = max(_SHORTEST_NAME, min(longest, room, _LONGEST_NAME))
+        self._name_width = max(_SHORTEST_NAME, min(max(longest, len(TIMES)), room, _LONGEST_NAME))
 
     @property
     def blocks(self) -> int:
