@@ -10,6 +10,7 @@ from typing import Any
 from mecha.project import NodeSettings
 from mecha.runtime.guard import Guard
 from mecha.runtime.lifeline import STOP_DEADLINE_S
+from mecha.runtime.near_misses import near_misses
 from mecha.runtime.process import News, NodeEvent, NodeExit, NodeLine
 from mecha.runtime.stop_order import stop_order
 from mecha.runtime.supervised import ASKED, SupervisedNode
@@ -172,6 +173,8 @@ class Supervisor:
             return
         for node in waiting:
             node.say("WARNING", f"is not ready after {node.settings.ready_s:g} s; the others begin without it")
+        for name, text in near_misses(self._topics()):
+            self._nodes[name].say("WARNING", text)
         self._go_at_s = time.monotonic()
         for node in self._nodes.values():
             node.go()
@@ -185,6 +188,9 @@ class Supervisor:
         self._failure = f"{node.name}: {node.failure}"
         self._exit_code = node.exit_code
         node.say("ERROR", "is not started again, and the others end too")
+
+    def _topics(self) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
+        return {name: (node.inputs, node.outputs) for name, node in self._nodes.items()}
 
     # Ending
 
@@ -207,7 +213,7 @@ class Supervisor:
         self._stops += 1
         for node in self._nodes.values():
             node.be_last()
-        for group in stop_order({name: (node.inputs, node.outputs) for name, node in self._nodes.items()}):
+        for group in stop_order(self._topics()):
             stopping = [self._nodes[name] for name in group]
             for node in stopping:
                 node.stop()
