@@ -98,8 +98,8 @@ class ObjectDetector(Node[DetectorConfig]):
         elif self.config.enabled if self.said.enabled is None else self.said.enabled:
             result = self.slot.run(message.frame_bgr)
             self.degrading.worked(result.times.total_ms)
-            self.report_inference(result.times.total_ms, result.precision, message.seq)
             self.last = DetectionsMessage.of(message, result, self.slot.model, stale=self.stale)
+            self.report_inference(result.times.total_ms, result.precision, message.seq, self.last.ms)
             self.publish(DETECTIONS, self.last)
             self.calibration.offer(message.frame_bgr, result, self.slot.model)
 

@@ -436,6 +436,8 @@ def test_toggles_of_the_file_reach_a_running_detector_and_every_frame_is_account
     assert detector.frames + detector.dropped == camera.frames
     assert inferred == sorted(set(inferred))
     assert len(inferred) == detector.frames
+    stages = [event["stages"] for event in watched.events if event["event"] == "inference"]
+    assert all(set(one) == {"pre", "session", "post"} and min(one.values()) >= 0 for one in stages)
     swaps = [(event["from"], event["to"]) for event in watched.events if event["event"] == "swap"]
     assert swaps == [("FP32", "INT8"), ("INT8", "FP32")] * 6
     assert sum("Loading model" in line for line in watched.lines) == 2
