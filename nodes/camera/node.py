@@ -75,6 +75,7 @@ class Camera(Node[CameraConfig]):
         """Publish the next frame when it is due."""
         self.change_over()
         captured = self.feed.take(TURN_S)
+        self.mark_missed(self.feed.take_missed())
         self.watch()
         if captured is None:
             if self.feed.ended and self.next is None:

@@ -177,4 +177,5 @@ class NodeLoop:
     def _dropped(self) -> int:
         # Frames are numbered, which also tells of those that were lost before they came here; those that newer ones
         # replaced since the last step are known to the inbox only.
-        return self._missed + sum(self._inbox.dropped(topic) - self._replaced.get(topic, 0) for topic in self._types)
+        missed = self._missed + self._node.vitals.missed
+        return missed + sum(self._inbox.dropped(topic) - self._replaced.get(topic, 0) for topic in self._types)

@@ -143,6 +143,10 @@ class Node(Generic[C]):
         """Say what this node does less than it is asked to, as in "skip 2"; empty when all is well."""
         self.vitals.degraded = words
 
+    def mark_missed(self, count: int) -> None:
+        """Count what came to a source by itself, as frames of a camera do, and was not taken in time: it is dropped."""
+        self.vitals.missed += count
+
     def measured(self, ms: float) -> None:
         """Say how long this frame took where that is not the duration of the step, which may hold a wait."""
         self._measured_ms = ms

@@ -45,6 +45,7 @@ class Vitals:
         frames: processed, or published by a node without inputs.
         published: messages that were published on the first output.
         published_frames: frames that were published, on any output.
+        missed: what came to a source by itself and was not taken in time.
         stale: see `NodeStats`; so is degraded.
     """
 
@@ -52,6 +53,7 @@ class Vitals:
         self.frames = 0
         self.published = 0
         self.published_frames = 0
+        self.missed = 0
         self.stale = False
         self.degraded = ""
         self._reads = reads

@@ -60,6 +60,7 @@ class Feed:
         self._source: FrameSource | None = None
         self._frame: CapturedFrame | None = None
         self._missed = 0
+        self._taking = False
         self._ended = False
         self._error: Exception | None = None
         self._trouble = ""
@@ -112,13 +113,14 @@ class Feed:
         with self._changed:
             self._changed.wait_for(lambda: self._frame is not None or self._ended or self._error is not None, timeout_s)
             frame, self._frame = self._frame, None
+            self._taking = True
             if frame is None:
                 self._raise()
             self._changed.notify_all()
             return frame
 
     def take_missed(self) -> int:
-        """Return and forget how many frames of a live source were not taken in time."""
+        """Return and forget how many frames of a live source were not taken in time, since the first that was."""
         with self._changed:
             missed, self._missed = self._missed, 0
             return missed
@@ -239,7 +241,8 @@ class Feed:
     def _put(self, captured: CapturedFrame, *, live: bool) -> None:
         with self._changed:
             if live:
-                self._missed += self._frame is not None
+                # Nobody takes any before all nodes are ready.
+                self._missed += self._taking and self._frame is not None
             else:
                 self._held = True
                 self._changed.wait_for(lambda: self._frame is None or self._closing.is_set())
