@@ -15,7 +15,7 @@ import psutil
 from mecha.errors import QuantizationError
 from mecha.progress import Progress
 from mecha.project import QuantizeSettings
-from mecha.service.job import BuildJob
+from mecha.service.job import BuildJob, FaultLine
 from mecha.store.manifest import Int8Record
 from mecha.store.staged import write_staged
 
@@ -34,6 +34,7 @@ def run_build(job: BuildJob, limits: QuantizeSettings, progress: Progress) -> In
 
     Raises:
         QuantizationError: it could not be made: a package is missing, time or memory ran out, the child died.
+        DiskError: it could not be made because the disk is full, or refuses.
     """
     job_file = job.out_dir / "job.json"
     write_staged(job_file, job.model_dump_json(by_alias=True).encode())
@@ -106,7 +107,7 @@ class _Watch:
             )
             return None
         if message["event"] == "fault":
-            raise QuantizationError(str(message["message"]), hint=str(message["hint"]) or self._retry)
+            raise FaultLine.model_validate(message).error(otherwise=self._retry)
         return Int8Record.model_validate(message["record"])
 
     def _check_limits(self, deadline: float) -> None:

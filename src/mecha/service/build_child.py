@@ -5,13 +5,15 @@ build must be stoppable. It runs at low priority, ends when its parent ends, and
 """
 
 import contextlib
+import errno
 import os
 import sys
+import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mecha.errors import MechaError, QuantizationError
+from mecha.errors import DiskError, MechaError, QuantizationError
 from mecha.project import cache_dir
 from mecha.quantize.calibration_cache import CalibrationCache
 from mecha.service.background import end_with_parent, give_way
@@ -20,6 +22,7 @@ from mecha.service.candidate import adopted, require_int8, tried, worth_words
 from mecha.service.contest import compared, contested
 from mecha.service.job import SCENES_SEED, BuildJob, DoneLine, FaultLine, ProgressLine
 from mecha.service.tuning import tune_build
+from mecha.store.faults import disk_error
 from mecha.store.manifest import (
     CalibrationRecord,
     CurveRecord,
@@ -269,7 +272,7 @@ def _sentence(first: TriedRecord, won: TriedRecord) -> str:
 
 
 def main(job_file: str) -> int:
-    """Make INT8 as the job file says; exit code 0 when done, 8 when it could not be made."""
+    """Make INT8 as the job file says; exit code 0 when done, 7 when the disk was the reason that it was not, else 8."""
     end_with_parent()
     give_way()
     job = BuildJob.model_validate_json(Path(job_file).read_bytes())
@@ -277,8 +280,12 @@ def main(job_file: str) -> int:
         escalation = Escalation(job)
         record = escalation.run()
     except MechaError as error:
-        _say(FaultLine(message=str(error), hint=error.hint))
-        return QuantizationError.exit_code
+        return _told_fault(error)
+    except OSError as error:
+        # What a library writes, into the folder for temporary files.
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        return _told_fault(disk_error(error, Path(error.filename or tempfile.gettempdir()), "write"))
     except MemoryError:
         _say(
             FaultLine(
@@ -296,6 +303,11 @@ def main(job_file: str) -> int:
     with contextlib.suppress(MechaError, MemoryError):
         tune_build(job, record, _progress)
     return 0
+
+
+def _told_fault(error: MechaError) -> int:
+    _say(FaultLine.of(error))
+    return error.exit_code if isinstance(error, DiskError) else QuantizationError.exit_code
 
 
 if __name__ == "__main__":

@@ -1,13 +1,17 @@
 """What crosses between the pull and the child process that makes INT8: the job, and the lines that come back."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 from mecha.catalog.schema import QuantizeConfig
+from mecha.errors import DiskError, MechaError, NoSpaceError, QuantizationError
 from mecha.store.manifest import Int8Record, TunedSession
 from mecha.store.spec import Frozen, ModelSpec
 
 SCENES_SEED = 0
+_Kind = Literal["int8", "disk", "space"]
+# The first that fits is the kind of an error.
+_KINDS: dict[_Kind, type[MechaError]] = {"space": NoSpaceError, "disk": DiskError}
 
 
 class Rival(Frozen):
@@ -78,8 +82,23 @@ class DoneLine(Frozen):
 
 
 class FaultLine(Frozen):
-    """The last line of a child that could not make INT8."""
+    """The last line of a child that could not make INT8.
+
+    Attributes:
+        kind: "space" where the disk is full, "disk" where it refuses, "int8" for everything else.
+    """
 
     event: Literal["fault"] = "fault"
+    kind: _Kind = "int8"
     message: str
     hint: str = ""
+
+    @classmethod
+    def of(cls, error: MechaError) -> Self:
+        """Return the line that tells of an error."""
+        kind: _Kind = next((kind for kind, known in _KINDS.items() if isinstance(error, known)), "int8")
+        return cls(kind=kind, message=str(error), hint=error.hint)
+
+    def error(self, otherwise: str) -> MechaError:
+        """Return the error to raise; `otherwise` is the hint where the line has none."""
+        return _KINDS.get(self.kind, QuantizationError)(self.message, hint=self.hint or otherwise)
