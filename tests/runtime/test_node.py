@@ -65,7 +65,7 @@ class Echo(Node[EchoConfig]):
 class Bench:
     """A node in a thread, with both ends of its bus in hand."""
 
-    def __init__(self, node_class: type[Node[Any]], root: Path, bus: Bus) -> None:
+    def __init__(self, node_class: type[Node[Any]], root: Path, bus: Bus, *, from_the_first: bool = False) -> None:
         self.bus = bus
         self.raised: BaseException | None = None
         self.go = threading.Event()
@@ -74,7 +74,7 @@ class Bench:
         log = logging.getLogger("echo")
         self.context = NodeContext("echo", root, bus, Events("echo", self.pipe), log, self.stopping)
         live = LiveConfig(node_class.config_model, (root / "config.json",), root, {}, log=log, on_change=self.wake)
-        self.loop = NodeLoop(node_class, self.context, live, self.go)
+        self.loop = NodeLoop(node_class, self.context, live, self.go, from_the_first=from_the_first)
         self.thread = threading.Thread(target=self._run)
 
     def wake(self) -> None:
@@ -102,10 +102,10 @@ class Bench:
 
 
 @contextmanager
-def running(node_class: type[Node[Any]], root: Path) -> Iterator[Bench]:
+def running(node_class: type[Node[Any]], root: Path, *, from_the_first: bool = False) -> Iterator[Bench]:
     Echo.life = []
     Echo.stuck = threading.Event()
-    bench = Bench(node_class, root, LocalBus())
+    bench = Bench(node_class, root, LocalBus(), from_the_first=from_the_first)
     bench.go.set()
     bench.thread.start()
     wait_for(lambda: bench.events("ready"))
@@ -150,7 +150,7 @@ def test_a_busy_node_gets_the_newest_frame_and_counts_those_it_missed(tmp_path: 
     assert (last["frames"], last["dropped"]) == (2, 9)
 
 
-class Picky(Node):
+class Picky(Node[NodeConfig]):
     inputs: ClassVar = {"/camera/rgb": FrameMessage}
 
     def step(self, message: FrameMessage) -> None:
@@ -166,6 +166,23 @@ def test_frames_that_are_left_out_count_as_dropped(tmp_path: Path) -> None:
     last = bench.events("stats")[-1]
 
     assert (last["frames"], last["dropped"]) == (3, 6)
+
+
+@pytest.mark.parametrize(
+    ("from_the_first", "seq", "dropped"),
+    [(True, 2, 2), (False, 2, 0), (True, 5000, 0)],
+    ids=["lost on their way", "before this node", "before this run"],
+)
+def test_frames_before_the_first_one_count_for_a_node_that_was_there(
+    tmp_path: Path, from_the_first: bool, seq: int, dropped: int
+) -> None:
+    with running(Picky, tmp_path, from_the_first=from_the_first) as bench:
+        bench.send_frame(seq)
+        wait_for(lambda: bench.loop._taken)
+    last = bench.events("stats")[-1]
+
+    # This node leaves out what is no multiple of 3.
+    assert last["dropped"] == dropped + 1
 
 
 def test_what_a_node_does_less_is_told_and_stands_in_its_figures(

@@ -17,6 +17,8 @@ _IDLE_S = 0.5
 _PAUSED_S = 0.1
 _DRAIN_S = 1.0
 _QUIET_S = 0.2
+# A stream whose first frame here has a higher number was there before this node, or is a recording's.
+_LATE_SEQ = 300
 
 
 class NodeLoop:
@@ -28,6 +30,8 @@ class NodeLoop:
         live: its config.
         go: set when messages may flow: a source that starts before the others are ready is not heard.
         paused: set while there is to be no step; what comes meanwhile waits, or is replaced by what is newer.
+        from_the_first: it is there before any frame: those before the first one it gets were lost on their way, as they
+            are where a bus does not know yet who listens.
     """
 
     def __init__(
@@ -37,11 +41,14 @@ class NodeLoop:
         live: LiveConfig[Any],
         go: Event,
         paused: Event | None = None,
+        *,
+        from_the_first: bool = False,
     ) -> None:
         self._context = context
         self._live = live
         self._go = go
         self._paused = paused or Event()
+        self._from_the_first = from_the_first
         self._types: dict[str, type[Message]] = dict(node_class.inputs)
         # A detector counts the frames it saw, whatever else it listens to.
         self._main_topic = next(iter(self._types), "")
@@ -167,7 +174,8 @@ class NodeLoop:
             self._missed += self._gaps.missed(sample.topic, message.seq)
             if sample.topic in self._unseen:
                 self._unseen.remove(sample.topic)
-                self._missed += replaced[sample.topic]
+                before = message.seq if self._from_the_first and message.seq <= _LATE_SEQ else 0
+                self._missed += max(before, replaced[sample.topic])
             self._replaced[sample.topic] = self._inbox.dropped(sample.topic)
         return message
 

@@ -14,6 +14,7 @@ from mecha.runtime.bus import Bus
 from mecha.runtime.bus.place import BUS_VARIABLE, BusPlace
 from mecha.runtime.config import load_config, read_layers
 from mecha.runtime.events import Events, configure_logging, prefixed, take_stdout
+from mecha.runtime.faults import BEGAN_VARIABLE
 from mecha.runtime.injection import begin_faults
 from mecha.runtime.lifeline import Life
 from mecha.runtime.live import LiveConfig
@@ -127,7 +128,8 @@ def _live(project: Project, name: str, context: NodeContext, life: Life) -> None
         log=context.log,
         on_change=life.wake,
     )
-    loop = NodeLoop(node_class, context, live, life.go, life.paused)
+    from_the_first = life.supervisor_pid is not None and BEGAN_VARIABLE not in os.environ
+    loop = NodeLoop(node_class, context, live, life.go, life.paused, from_the_first=from_the_first)
     life.on_wake = loop.wake
     loop.run()
 
