@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from mecha.runtime.dev import DevOptions, DevSummary, run_dev
 from mecha.runtime.process import exit_words
 from mecha.runtime.restart import RestartPolicy
 from mecha.runtime.stop_order import stop_order
+from tests.runtime.background import Background
 from tests.runtime.projects import COUNTER, TICKER, add_node, configure, make_project
 from tests.runtime.waiting import wait_for
 
@@ -69,54 +69,6 @@ class Run:
     def go(self, *nodes: str, **options: Any) -> DevSummary:
         project = find_project(self.root, os.environ)
         return run_dev(project, nodes, DevOptions(**options), self.lines.append, self.events.append)
-
-
-class Background:
-    """`mecha dev` without its command line, as a process."""
-
-    PROGRAM = """
-import json, os, sys
-from pathlib import Path
-from mecha.project import find_project
-from mecha.runtime.dev import DevOptions, run_dev
-say = lambda text: print(text, flush=True)
-summary = run_dev(find_project(Path(sys.argv[1]), os.environ), (), DevOptions(), say, lambda event: None)
-say(json.dumps(summary.to_json()))
-sys.exit(summary.exit_code)
-"""
-
-    def __init__(self, root: Path) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", self.PROGRAM, str(root)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-        self.lines: list[str] = []
-        self.reader = threading.Thread(target=self._read)
-        self.reader.start()
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        self.lines.extend(line.rstrip() for line in self.process.stdout)
-
-    def said(self, text: str) -> bool:
-        return any(text in line for line in self.lines)
-
-    def children(self) -> list[psutil.Process]:
-        return psutil.Process(self.process.pid).children(recursive=True)
-
-    def nodes(self) -> list[psutil.Process]:
-        return [child for child in self.children() if "mecha.runtime.run" in child.cmdline()]
-
-    def close(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait(10)
-        self.reader.join(10)
-        if self.process.stdout is not None:
-            self.process.stdout.close()
 
 
 @pytest.fixture

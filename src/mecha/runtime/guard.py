@@ -10,7 +10,8 @@ import subprocess
 import sys
 from threading import Lock
 
-# The shell, because it is 2 MB and a Python is 10. Its input ends with the supervisor, however that ended.
+# The shell, because it is 2 MB and a Python is 10. Its input ends with the supervisor, however that ended. There is no
+# `--` before the group: dash knows none there.
 _PROGRAM = """
 trap '' HUP INT QUIT TERM
 groups=' '
@@ -21,7 +22,7 @@ while read -r act id; do
     esac
 done
 for id in $groups; do
-    kill -KILL -- "-$id"
+    kill -9 "-$id"
 done
 """
 
