@@ -1,8 +1,10 @@
 """`mecha hub serve --upstream`: a real gateway between a real upstream and real clients."""
 
+import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -202,3 +204,25 @@ def test_an_upstream_that_is_no_address_is_refused(tmp_path: Path) -> None:
         'error: --upstream: got "gateway.local"; expected http://host[:port] or https://host[:port]'
     )
     assert done.stdout == ""
+
+
+def test_a_gateway_that_starts_removes_downloads_that_nobody_went_on_with_for_three_days(
+    tmp_path: Path, upstream: FaultyHub, content: bytes
+) -> None:
+    kept = tmp_path / "kept"
+    partial = kept / ".upstream" / "partial"
+    partial.mkdir(parents=True)
+    old, young = "0" * 64, "1" * 64
+    for key, age_h in ((old, 73), (young, 71)):
+        for name in (key, f"{key}.json"):
+            (partial / name).write_bytes(b"{}")
+            os.utime(partial / name, (time.time() - age_h * 3600,) * 2)
+    (kept / ".upstream" / "entries").mkdir()
+    (kept / ".upstream" / "entries" / ".a.json.999999999-1-0.tmp").write_bytes(b"{")
+    with gateway(kept, upstream.server.endpoint) as address:
+        assert httpx2.get(address + FILE).content == content
+    assert {path.name for path in partial.iterdir() if path.suffix != ".lock"} >= {young, f"{young}.json"}
+    assert not any(path.name.startswith((old, f".{old}")) for path in partial.iterdir())
+    assert not any(path.name.endswith(".tmp") for path in (kept / ".upstream" / "entries").iterdir())
+    with gateway(kept, "http://127.0.0.1:9") as address:
+        assert httpx2.get(address + FILE).content == content

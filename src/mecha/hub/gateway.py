@@ -89,6 +89,7 @@ class Gateway:
     def __init__(self, folder: Path, upstream: HuggingFaceSource, settings: HubSettings) -> None:
         self.upstream = upstream
         self._store = GatewayStore(folder / UPSTREAM_FOLDER)
+        self._store.sweep()
         self._settings = settings
         self._known: dict[tuple[str, ...], _Known] = {}
         self._flights: dict[str, Flight] = {}

@@ -11,13 +11,16 @@ A name that a client sends never becomes part of a path here: keys are digests.
 import hashlib
 import json
 import threading
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from mecha.errors import DiskError
 from mecha.hub.source import RemoteFile, RepoType
-from mecha.store.atomic import make_dir, write_file
+from mecha.store.atomic import make_dir, sweep, write_file
 from mecha.store.blobs import BlobCache
+from mecha.store.leftovers import PARTIAL_KEPT_S, partials, sweep_leftover
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,16 @@ class GatewayStore:
         self._cache = BlobCache(root)
         self._read: dict[Path, tuple[int, int, int]] = {}
         self._reading = threading.Lock()
+
+    def sweep(self) -> None:
+        """Remove what nobody went on with for three days, and what processes that are gone left unfinished."""
+        # What cannot be removed, as on a disk that is read-only, can be served from all the same.
+        with suppress(DiskError):
+            for kind in ("blobs", "entries", "answers"):
+                sweep(self.root / kind)
+            for partial in partials(self.root):
+                if partial.age_s >= PARTIAL_KEPT_S:
+                    sweep_leftover(partial)
 
     def entry(self, repo_type: RepoType, repo: str, revision: str, path: str) -> Entry | None:
         """Return what is known of a path at a revision: a commit, or a branch when it was asked for last."""
