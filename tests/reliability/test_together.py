@@ -38,8 +38,8 @@ def test_eight_processes_that_pull_the_same_model_at_once_transfer_it_once(tmp_p
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the crowd forks")
 def test_twenty_processes_that_do_random_things_break_nothing(tmp_path: Path) -> None:
     with hubs(tmp_path / "hubs") as served:
-        benches = projects(tmp_path, served.endpoint("old"))
-        done = crowd(benches, seconds=SECONDS, processes=20, seed=5)
+        benches = projects(tmp_path, served)
+        done = crowd(benches, served, seconds=SECONDS, processes=20, seed=5)
         assert done.wrong == []
         assert {"pull", "verify", "remove", "list"} <= done.operations.keys()
         assert faults_at_last(benches) == []
