@@ -61,8 +61,8 @@ class CaptureSource(FrameSource):
         self._lost = lost
         self._age_s = age_s
         # The first frame proves that there are frames, before anybody relies on it.
-        whole, frame = self._capture.read()
-        if not whole:
+        frame = self._grabbed()
+        if frame is None:
             self.close()
             raise self._nothing()
         self._next: tuple[Any, int] | None = (frame, self._taken_at())
@@ -83,9 +83,8 @@ class CaptureSource(FrameSource):
         self._capture.release()
 
     def _read_on(self) -> Any:  # noqa: ANN401 - a frame as OpenCV types it, or None
-        # A stream that hangs gets a line from OpenCV too.
-        whole, frame = _quietly(self._capture.read) if self.live else self._capture.read()
-        if whole:
+        frame = self._grabbed()
+        if frame is not None:
             return frame
         if self._lost is not None:
             raise self._lost(f"{self.name}: no frame comes any more, after {self._sequence}")
@@ -93,7 +92,17 @@ class CaptureSource(FrameSource):
             return None
         self._capture.release()
         self._capture = self._open()
-        whole, frame = self._capture.read()
+        return self._grabbed()
+
+    def _grabbed(self) -> Any:  # noqa: ANN401 - a frame as OpenCV types it, or None
+        import cv2
+
+        try:
+            # A stream that hangs gets a line from OpenCV too.
+            whole, frame = _quietly(self._capture.read) if self.live else self._capture.read()
+        except cv2.error:
+            # An assertion of OpenCV: the driver does not do as drivers must.
+            return None
         return frame if whole else None
 
     def _taken_at(self) -> int:
