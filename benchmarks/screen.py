@@ -125,6 +125,7 @@ def picture(lines: list[str], columns: int, folder: Path | None, name: str) -> N
         console.print(line, soft_wrap=True)
     svg = console.export_svg(title="mecha dev", theme=THEME, unique_id=name)
     svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL).replace("Fira Code, ", "")
+    svg = re.sub(r"\s*<!--.*?-->", "", svg)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.svg").write_text("\n".join(line.rstrip() for line in svg.splitlines()) + "\n", encoding="utf-8")
 

@@ -73,6 +73,23 @@ def test_a_wide_terminal_has_one_line_a_node() -> None:
     assert lines[-1].endswith("n node  l level  w wrap  ? help  q quit")
 
 
+def test_a_long_name_gets_the_room_between_the_figures() -> None:
+    screen = ScreenState()
+    screen.take(state("detector-of-the-left-camera", "running"), 0.0)
+
+    assert shown(screen)[1:3] == [
+        " NODE                      STATE      PREC  IN/s OUT/s DROPPED RST  MEMORY   CPU",
+        "►detector-of-the-left-cam… running    -        -     -       0   0       -     -",
+    ]
+
+
+@pytest.mark.parametrize(("width", "lines"), [(130, 2), (131, 1)])
+def test_one_line_a_node_takes_131_columns(width: int, lines: int) -> None:
+    titles = [line for line in shown(running(), width) if "STATE" in line or "SESSION" in line]
+
+    assert len(titles) == lines
+
+
 def test_the_title_says_when_it_ends_and_how_warm_the_device_is() -> None:
     screen = running()
     screen.said = {"degrade": "degrading on", "self_calibrate": "self-calibration off"}

@@ -68,6 +68,24 @@ print("after")
 )
 
 
+HANG = (
+    BEGIN
+    + """
+folder = Path(os.environ["TOLD"])
+with screen.shown():
+    (folder / "shown").touch()
+    while not (folder / "hangs").exists():
+        time.sleep(0.01)
+    for number in range(1000):
+        screen.line(f"[INFO] camera: {number}")
+    time.sleep(1)
+    (folder / "went-on").touch()
+(folder / "left").touch()
+os._exit(0)
+"""
+)
+
+
 @pytest.fixture
 def on_terminal(private_home: Path) -> Iterator[Callable[..., PseudoTerminal]]:
     opened: list[PseudoTerminal] = []
@@ -174,6 +192,22 @@ def test_a_screen_that_ends_leaves_plain_lines_and_says_why(on_terminal: Callabl
     shell = terminal.written.partition(LEFT)[2]
     assert "ValueError: drawn wrongly" in shell
     assert "[INFO] camera: the run goes on\r\n" in shell
+    assert terminal.modes() == terminal.before
+
+
+def test_a_terminal_that_takes_nothing_any_more_holds_nothing_up(
+    on_terminal: Callable[..., PseudoTerminal], tmp_path: Path
+) -> None:
+    import termios
+
+    terminal = on_terminal(HANG, environ={"TOLD": str(tmp_path)})
+    wait_for((tmp_path / "shown").exists, timeout_s=DEADLINE_S)
+    termios.tcflow(terminal._slave, termios.TCOOFF)
+    (tmp_path / "hangs").touch()
+
+    assert terminal.process.wait(DEADLINE_S) == 0
+    assert (tmp_path / "went-on").exists()
+    assert (tmp_path / "left").exists()
     assert terminal.modes() == terminal.before
 
 

@@ -110,6 +110,7 @@ _TIMES = (
     Column("SESSION", 11, _spread_of("session"), rank=1),
     Column("POST", 9, _spread_of("post"), rank=3),
 )
+TITLES = ("NODE", *(column.title for column in (*_DOING, *_TIMES)), "NOTE")
 _GAP = 2
 
 
@@ -122,17 +123,20 @@ class Table:
     """
 
     def __init__(self, width: int, longest: int, marks: Marks) -> None:
-        self._width = width
         self._marks = marks
         one = (*_DOING, *_TIMES)
-        self._blocks: list[tuple[Column, ...]] = [_fitting(_DOING, width), _fitting(_TIMES, width)]
-        self._gap = _GAP
-        if 1 + _SHORTEST_NAME + _taken(one, 1) + 1 + _LEAST_NOTE <= width:
-            self._gap = _GAP if 1 + min(longest, _LONGEST_NAME) + _taken(one, _GAP) + _GAP + _LEAST_NOTE <= width else 1
-            self._blocks = [one]
-        least_note = _LEAST_NOTE + self._gap if len(self._blocks) == 1 else 0
-        room = width - 1 - max(_taken(block, self._gap) for block in self._blocks) - least_note
-        self._name_width = max(_SHORTEST_NAME, min(max(longest, len(TIMES)), room, _LONGEST_NAME))
+        names = min(max(longest, len(TIMES)), _LONGEST_NAME)
+        for gap in (_GAP, 1):
+            if 1 + names + _taken(one, gap) + gap + _LEAST_NOTE <= width:
+                self._blocks: list[tuple[Column, ...]] = [one]
+                self._gap = gap
+                self._name_width = names
+                return
+        # Closer together where names are long.
+        self._gap = _GAP if 1 + names + _taken(_DOING, _GAP) <= width else 1
+        self._blocks = [_fitting(_DOING, width, self._gap), _fitting(_TIMES, width, self._gap)]
+        room = width - 1 - max(_taken(block, self._gap) for block in self._blocks)
+        self._name_width = max(_SHORTEST_NAME, min(names, room))
 
     @property
     def blocks(self) -> int:
@@ -191,9 +195,9 @@ def _taken(columns: Sequence[Column], gap: int) -> int:
     return sum(column.width + gap for column in columns)
 
 
-def _fitting(columns: Sequence[Column], width: int) -> tuple[Column, ...]:
+def _fitting(columns: Sequence[Column], width: int, gap: int) -> tuple[Column, ...]:
     """Leave out columns until names have their room."""
     left = list(columns)
-    while len(left) > 1 and 1 + _SHORTEST_NAME + _taken(left, _GAP) > width:
+    while len(left) > 1 and 1 + _SHORTEST_NAME + _taken(left, gap) > width:
         left.remove(max(left, key=lambda column: column.rank))
     return tuple(left)
