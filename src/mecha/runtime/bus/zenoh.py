@@ -2,8 +2,9 @@
 
 One process of a project hosts the bus: a Zenoh router, at an endpoint in the project's private folder. The others join
 it as peers that listen in the same folder; the router tells them of each other, they connect directly, and frames pass
-it by. Payloads travel through Zenoh's shared memory where the system lets it have enough. Measured with 1080p frames
-at 30 per second between two processes of an otherwise idle machine, copy out of the bus included:
+it by. Payloads travel through shared memory where the system lets it have enough. Measured with 1080p frames at 30 per
+second between two processes of an otherwise idle machine, copy out of the bus included, while Zenoh still moved
+payloads into shared memory by itself (see SharedPool; benchmarks/bus.py measures the whole way):
 
     direct, shared memory        1.4 ms median, 1.7 ms p95; publisher 7 %, subscriber 4 % of a core, router 0.2 %
     through the router           1.5 ms median, 11 ms p95;  router 3.8 %
