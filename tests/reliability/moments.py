@@ -215,9 +215,9 @@ def faults(
             yield outcome.said
 
 
-def litter(bench: Bench) -> None:
+def litter(bench: Bench, count: int = 40) -> None:
     """Put downloads into the cache that nothing uses, and that are old."""
-    for number in range(40):
+    for number in range(count):
         content = bytes([number]) * 50_000
         blob = bench.home / "cache" / "blobs" / sha256(content).hexdigest()
         blob.write_bytes(content)

@@ -10,14 +10,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.reliability.commands import Outcome
 from tests.reliability.disk import KINDS, Content, Recording, after_power_cut
-from tests.reliability.moments import AFTERWARDS, PULL, UPDATE, faults
+from tests.reliability.moments import AFTERWARDS, PULL, UPDATE, faults, litter
 from tests.reliability.robot import NAME, Hubs, hubs, published_digest, robot
 from tests.reliability.trace import recorded
 from tests.service.conftest import Bench
@@ -38,6 +38,7 @@ class Story:
         after: the version that is there once it has ended, None for no model.
         is_there: a model is there before.
         quick: the suite tells it too.
+        prepare: changes the robot after `first`.
     """
 
     name: str
@@ -47,15 +48,32 @@ class Story:
     after: str | None
     is_there: bool = True
     quick: bool = True
+    prepare: Callable[[Bench], None] | None = None
+
+
+def _without_cache(bench: Bench) -> None:
+    shutil.rmtree(bench.home / "cache")
 
 
 _PULLED = ("old", PULL)
+_BUNDLED = (_PULLED, ("old", ("models", "export", NAME, "-o", "bundle.tar")), ("old", ("models", "remove", NAME, "-y")))
 STORIES = (
     Story("first pull", (), PULL, "old", "old", is_there=False),
     Story("pull of another version", (_PULLED,), (*PULL, "--force"), "new", "new"),
     Story("update", (_PULLED,), UPDATE, "new", "new"),
     Story("rollback", (_PULLED, ("new", UPDATE)), ("models", "rollback", NAME), "new", "old", quick=False),
     Story("remove", (_PULLED,), ("models", "remove", NAME, "-y"), "old", None),
+    Story(
+        "import",
+        _BUNDLED,
+        ("models", "import", "bundle.tar"),
+        "old",
+        "old",
+        is_there=False,
+        quick=False,
+        prepare=_without_cache,
+    ),
+    Story("gc", (_PULLED,), ("models", "gc"), "old", "old", quick=False, prepare=lambda bench: litter(bench, 4)),
     Story("INT8 build", (_PULLED,), ("models", "quantize", NAME), "old", "old", quick=False),
 )
 
@@ -116,6 +134,8 @@ def told(story: Story, served: Hubs, folder: Path, *, states: int, chance: rando
         bench.environ["HF_ENDPOINT"] = served.endpoint(serves)
         done = bench.command(*command)
         assert done.returncode == 0, done.stderr
+    if story.prepare is not None:
+        story.prepare(bench)
     # onnxruntime keeps a file of its own there.
     recording = Recording(bench.root.parent, without=bench.home / ".cache")
     bench.environ["HF_ENDPOINT"] = served.endpoint(story.serves)
