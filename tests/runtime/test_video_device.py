@@ -2,6 +2,8 @@
 
 import contextlib
 import itertools
+import logging
+import os
 import re
 import shutil
 import socket
@@ -18,6 +20,8 @@ from typing import Self
 import pytest
 
 from mecha.project import bundled_dir
+from mecha.runtime.sources import open_source
+from mecha.runtime.sources.feed import Feed
 from tests.runtime.projects import add_node, make_project
 from tests.runtime.supervision import PATIENCE_S, Played
 from tests.runtime.waiting import wait_for
@@ -66,12 +70,14 @@ class VideoDevice:
 
     Attributes:
         flowing: cleared, it hangs.
+        opened: how often.
     """
 
     def __init__(self, folder: Path, number: int) -> None:
         self._path = folder / f"video{number}"
         self.flowing = threading.Event()
         self.flowing.set()
+        self.opened = 0
         self._unplugged = threading.Event()
 
     def __enter__(self) -> Self:
@@ -94,6 +100,7 @@ class VideoDevice:
         with contextlib.suppress(OSError):
             while True:
                 opened = self._server.accept()[0]
+                self.opened += 1
                 self._threads.append(threading.Thread(target=self._send, args=(opened,)))
                 self._threads[-1].start()
 
@@ -155,3 +162,56 @@ def test_a_camera_of_this_machine_hangs_is_unplugged_and_comes_back(
     assert numbers == sorted(set(numbers))
     # The stamp of the driver says that each was taken so long before it could be read.
     assert all(int(age_ms) >= LATE_S * 1e3 for *_, age_ms in frames)
+
+
+OWN_DEVICES = """
+mount -t tmpfs none "$1" && mkdir -p "$1/shm" "$1/v4l/by-path" || exit 77
+for device in null zero urandom; do touch "$1/$device" && mount --bind "/dev/$device" "$1/$device" || exit 77; done
+mount --rbind "$1" /dev || exit 77
+shift
+exec "$@"
+"""
+"""Runs a program with a /dev of its own, where this user may mount one; 77 where not."""
+
+
+def test_a_camera_that_comes_back_under_another_number_is_taken_and_no_other_one(
+    tmp_path: Path, folder: Path, library: Path
+) -> None:
+    unshare = shutil.which("unshare")
+    if unshare is None or os.getuid() != 0:
+        pytest.skip("needs a /dev of its own, and so a root user")
+    ran = subprocess.run(
+        [unshare, "--mount", "sh", "-c", OWN_DEVICES, "sh", str(tmp_path), sys.executable, "-m", __name__],
+        env={**os.environ, "CAMERAS": str(folder), "LD_PRELOAD": str(library)},
+        capture_output=True,
+        text=True,
+        timeout=2 * PATIENCE_S,
+        check=False,
+    )
+    if ran.returncode == 77 or ran.stderr.startswith("unshare: "):
+        pytest.skip(f"this user cannot mount here: {ran.stderr}")
+
+    assert ran.returncode == 0, ran.stderr
+
+
+def replug(folder: Path) -> None:
+    """Plug a camera in as video0, out, another one in as video0, and the first one in again as video5."""
+    port = Path("/dev/v4l/by-path/platform-usb-0:3:1.0-video-index0")
+    port.symlink_to("../../video0")
+    feed = Feed("0", open_source, logging.getLogger("camera"))
+    with VideoDevice(folder, 0):
+        wait_for(lambda: feed.take(0.1), timeout_s=PATIENCE_S)
+    port.unlink()
+    wait_for(feed.trouble, timeout_s=PATIENCE_S)
+    with VideoDevice(folder, 0) as other:
+        port.symlink_to("../../video5")
+        with VideoDevice(folder, 5) as same:
+            frame = wait_for(lambda: feed.take(0.1), timeout_s=PATIENCE_S)
+            feed.close()
+            assert (other.opened, same.opened) == (0, 1)
+    assert frame is not None
+    assert frame.source == "camera 0"
+
+
+if __name__ == "__main__":
+    replug(Path(os.environ["CAMERAS"]))
