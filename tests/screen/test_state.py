@@ -51,14 +51,25 @@ def test_what_is_out_of_the_ordinary_is_noted() -> None:
     row = screen.nodes["object-detector"]
     screen.take(detector_stats(stale=True, degraded="skip 2"), 1.0)
     assert row.note == "stale, skip 2"
-    screen.take({"event": "fault", "node": "object-detector", "fault": "slow-inference", "phase": "begin"}, 2.0)
-    assert row.note == "fault slow-inference, stale, skip 2"
-    screen.take({"event": "fault", "node": "object-detector", "fault": "slow-inference", "phase": "end"}, 3.0)
+    screen.take({"event": "fault", "node": "object-detector", "fault": "slow-inference@5s:9s", "phase": "begin"}, 2.0)
+    assert row.note == "slow-inference, stale, skip 2"
+    screen.take({"event": "fault", "node": "object-detector", "fault": "slow-inference@5s:9s", "phase": "end"}, 3.0)
     screen.take({"event": "degrade", "node": "object-detector", "from": "skip 2", "to": "", "reason": "cool"}, 3.0)
     screen.take(detector_stats(), 4.0)
     assert row.note == ""
     screen.take(state("object-detector", "hung", reason="no sign of life for 15 s"), 5.0)
     assert row.note == "no sign of life for 15 s"
+
+
+def test_a_fault_ends_with_the_process_that_had_it() -> None:
+    screen = ScreenState()
+    screen.take(state("camera", "running", pid=1), 0.0)
+    screen.take({"event": "fault", "node": "camera", "fault": "node-crash@5s", "phase": "begin"}, 5.0)
+    screen.take(state("camera", "restarting", pid=1, restarts=1, reason="signal SIGKILL"), 5.1)
+    assert screen.nodes["camera"].note == "node-crash, signal SIGKILL"
+    screen.take(state("camera", "starting", pid=2, restarts=1), 5.6)
+
+    assert screen.nodes["camera"].note == ""
 
 
 def test_the_precision_is_that_of_the_last_frame() -> None:

@@ -35,7 +35,7 @@ class NodeRow:
         precision: of the last frame; "" for a node that runs no model.
         fps_in: frames a second that come to it; fps_out: that it has worked on, or published.
         dropped: of this run, over all processes of the node.
-        faults: those of `--fault` that last.
+        faults: those of `--fault` that last, as they were asked for.
     """
 
     name: str
@@ -65,7 +65,7 @@ class NodeRow:
     @property
     def note(self) -> str:
         """What is out of the ordinary, "" when nothing is."""
-        words = [f"fault {fault}" for fault in self.faults]
+        words = [fault.partition("@")[0] for fault in self.faults]
         if self.stale:
             words.append("stale")
         if self.degraded:
@@ -99,6 +99,8 @@ class NodeRow:
             self.pid = int(pid)
             self._dropped_before, self._dropped = self.dropped, 0
             self._heard_at_s = None
+            # A process that goes on with one says so again.
+            self.faults = []
         self.state, self.reason = _word(event.get("state")), _word(event.get("reason"))
         self.restarts = int(event.get("restarts") or 0)
 
