@@ -76,7 +76,7 @@ class Played:
 
     def pid(self, node: str) -> int:
         """Of the process that the node has, or had last."""
-        return next(event["pid"] for event in reversed(self.of(node, "state")) if event["pid"] is not None)
+        return int(next(event["pid"] for event in reversed(self.of(node, "state")) if event["pid"] is not None))
 
     def said(self, text: str) -> bool:
         return any(text in line for line in self.lines)

@@ -72,10 +72,12 @@ class NodeStats:
 
     def to_event(self) -> dict[str, Any]:
         """Return the keys of a "stats" event."""
-        stages = self.stages and {
-            name: {"p50": round(spread.p50_ms, 3), "p95": round(spread.p95_ms, 3)}
-            for name, spread in self.stages.items()
-        }
+        stages = None
+        if self.stages is not None:
+            stages = {
+                name: {"p50": round(spread.p50_ms, 3), "p95": round(spread.p95_ms, 3)}
+                for name, spread in self.stages.items()
+            }
         return {**{key: _rounded(getattr(self, key)) for key in _PLAIN}, "stages": stages}
 
 

@@ -116,8 +116,8 @@ class Vitals:
         return NodeStats(
             frames=self.frames,
             dropped=self._dropped(),
-            p50_ms=spread and spread.p50_ms,
-            p95_ms=spread and spread.p95_ms,
+            p50_ms=None if spread is None else spread.p50_ms,
+            p95_ms=None if spread is None else spread.p95_ms,
             rss_mb=self._process.memory_info().rss / 1e6,
             fps_in=self._rates.fps_in if self._reads else None,
             fps_out=self._rates.fps_out if self._writes else None,
