@@ -9,7 +9,7 @@ import pytest
 
 from tests.reliability.toggles import project, proof, watched
 
-SOURCE = "arena://?size=320x240&fps=30"
+SIZE = (320, 240)
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def run_time_folder(monkeypatch: pytest.MonkeyPatch, private_home: Path) -> Iter
 
 @pytest.mark.usefixtures("run_time_folder")
 def test_no_frame_is_lost_to_a_switch_and_every_result_is_of_the_file_that_it_names(tmp_path: Path) -> None:
-    root = project(tmp_path / "project", SOURCE)
+    root = project(tmp_path / "project", SIZE)
 
     shown = proof(root, watched(root, seconds=5, toggles=15))
 

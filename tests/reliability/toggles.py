@@ -1,6 +1,6 @@
 """A camera at 30 frames a second, and `use_int8` that changes in config.json all the time: is a frame lost or mixed?
 
-python -m tests.reliability.toggles [--seconds 60] [--toggles 200] [--source "arena://?size=640x480&fps=30"]
+python -m tests.reliability.toggles [--seconds 60] [--toggles 200] [--size 640x480]
 
 The nodes that ship run as `mecha dev` runs them, with the embedded model in FP32 and INT8. Tags and numbers of every
 result are read from the bus, and some frames too: each of these is detected in again, by both files, beside the run.
@@ -22,10 +22,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 import mecha.arena
+from mecha.arena.camera import ArenaCamera
 from mecha.detect.detector import Detector
 from mecha.detect.locate import inspected_spec
 from mecha.graph.inspect import inspect_model
@@ -41,6 +43,7 @@ FRAMES, DETECTIONS = "/camera/rgb", "/vision/object/detections"
 CAMERA, DETECTOR = "camera", "object-detector"
 MODEL = "m/arena-n.onnx"
 FILES = {"FP32": "m/arena-n.onnx", "INT8": "m/arena-n-int8.onnx"}
+CLIP, CLIP_FRAMES, FPS = "clip.avi", 90, 30
 DEADLINE_S = 120.0
 SAMPLES = 100
 LEAST_CONFIRMED = 10
@@ -88,17 +91,31 @@ class Proof:
     figures: dict[str, float]
 
 
-def project(folder: Path, source: str) -> Path:
-    """Lay out the nodes that ship, and the embedded model in both precisions."""
+def project(folder: Path, size: tuple[int, int]) -> Path:
+    """Lay out the nodes that ship, the embedded model in both precisions, and a video of the arena to loop.
+
+    Args:
+        size: width and height of the video, pixels.
+    """
     (folder / "m").mkdir(parents=True)
     (folder / "model_catalog.toml").touch()
     for part in ("nodes", "configs"):
         shutil.copytree(bundled_dir() / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(Path(mecha.arena.__file__).parent / "arena-n.onnx", folder / FILES["FP32"])
     build_dynamic(folder / FILES["FP32"], folder / FILES["INT8"])
-    _config(folder, CAMERA).write_text(json.dumps({"source": source}))
+    _film(folder / CLIP, size)
+    _config(folder, CAMERA).write_text(json.dumps({"source": CLIP, "loop": True}))
     _write(folder, 0, use_int8=False)
     return folder
+
+
+def _film(file: Path, size: tuple[int, int]) -> None:
+    """Render the frames once: rendered live, they would take the CPU that is to run them."""
+    camera = ArenaCamera(0, *size)
+    writer = cv2.VideoWriter(str(file), cv2.VideoWriter.fourcc(*"MJPG"), FPS, size)
+    for index in range(CLIP_FRAMES):
+        writer.write(camera.scene(index).frame_bgr)
+    writer.release()
 
 
 def watched(root: Path, *, seconds: float, toggles: int) -> Run:
@@ -113,7 +130,7 @@ def watched(root: Path, *, seconds: float, toggles: int) -> Run:
     def frame(sample: Sample) -> None:
         taken = FrameMessage.decode(sample)
         run.captured[taken.seq] = taken.captured_at
-        every = max(1, round(seconds * 30 / SAMPLES))
+        every = max(1, round(seconds * FPS / SAMPLES))
         if taken.seq % every == 0:
             run.frames[taken.seq] = taken.frame_bgr.copy()
 
@@ -183,8 +200,8 @@ def proof(root: Path, run: Run) -> Proof:
         f"it ended with {run.summary.exit_code}: {run.summary.failure}": not run.summary.failure,
         "a result came twice, or out of order": numbers == sorted(set(numbers)),
         "a frame that was worked on has no result": numbers == [event["frame"] for event in run.of("inference")],
-        f"{detector.frames} worked on and {detector.dropped} dropped are not {camera.frames}: the first came with frame "
-        f"{numbers[0]}, the last with {numbers[-1]}, {max(run.captured)} was the last that was seen here": (
+        f"{detector.frames} worked on and {detector.dropped} dropped are not {camera.frames}, of which {numbers[0]} to "
+        f"{numbers[-1]} have results and {max(run.captured)} was the last that came here": (
             detector.frames + detector.dropped == camera.frames and detector.frames == len(numbers)
         ),
         "a tag does not name the file of its precision": all(
@@ -261,11 +278,12 @@ def main() -> int:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--seconds", type=float, default=60.0)
     arguments.add_argument("--toggles", type=int, default=200)
-    arguments.add_argument("--source", default="arena://?size=640x480&fps=30")
+    arguments.add_argument("--size", default="640x480", help="of the frames, pixels")
     options = arguments.parse_args()
     with tempfile.TemporaryDirectory(prefix="mt-") as folder:
         os.environ["XDG_RUNTIME_DIR"] = folder
-        root = project(Path(folder) / "project", options.source)
+        width, height = options.size.split("x")
+        root = project(Path(folder) / "project", (int(width), int(height)))
         shown = proof(root, watched(root, seconds=options.seconds, toggles=options.toggles))
     for name, value in shown.figures.items():
         print(f"{name}: {value:g}" if value % 1 == 0 else f"{name}: {value:.1f}")
