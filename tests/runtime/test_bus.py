@@ -542,3 +542,32 @@ def test_a_member_hears_the_next_host_of_its_project(tmp_path: Path) -> None:
                 return bool(received)
 
             wait_for(arrived, timeout_s=60)
+
+
+def test_larger_payloads_find_room_after_smaller_ones() -> None:
+    import zenoh
+
+    pool = SharedPool(zenoh, 1_000_000)
+    held = [pool.holding(bytes(40_000 + number)) for number in range(20)]
+    assert None not in held
+    assert not pool.read_out(0.0)
+
+    held.clear()
+
+    assert pool.read_out(0.0)
+    assert pool.holding(bytes(900_000)) is not None
+
+
+def test_the_last_frame_of_a_process_that_ends_is_delivered(tmp_path: Path) -> None:
+    program = (
+        "import os, sys; from pathlib import Path; from mecha.runtime.bus.place import BusPlace\n"
+        "with BusPlace(Path(sys.argv[1]), os.environ).joined() as bus:\n"
+        "    while not bus.is_heard('/camera/rgb'): pass\n"
+        "    bus.publish('/camera/rgb', bytes(6_220_800), droppable=True)\n"
+    )
+    received: list[Sample] = []
+    with BusPlace(tmp_path, os.environ).hosted(BusSettings()) as (host, _):
+        host.subscribe("/camera/rgb", received.append)
+        for number in range(1, 4):
+            subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True, timeout=60)
+            wait_for(lambda number=number: len(received) == number)  # type: ignore[misc]

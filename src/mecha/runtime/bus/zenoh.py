@@ -26,6 +26,7 @@ from mecha.runtime.bus.memory import shared_memory_bytes
 from mecha.runtime.bus.pool import SharedPool
 
 _JOIN_TIMEOUT_MS = 5000
+_READ_OUT_S = 1.0
 _EVERY_KEY = "**"
 # What begins with "@" is not among the keys that "**" stands for.
 _USES = "@mecha"
@@ -151,6 +152,7 @@ class ZenohBus:
             self._tokens.clear()
         for subscription in subscriptions:
             subscription.close()
+        self._pool.read_out(_READ_OUT_S)
         if not self._session.is_closed():
             self._session.close()
 
