@@ -1,8 +1,10 @@
 """SIGKILL for each process of a run in turn, its supervisor too: nothing is left, nothing is corrupt."""
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 from mecha.runtime.guard import Guard
 from tests.runtime.background import Background, alive
 from tests.runtime.projects import COUNTER, TICKER, make_project
-from tests.runtime.supervision import PATIENCE_S
+from tests.runtime.supervision import PATIENCE_S, settle
 from tests.runtime.waiting import wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no process groups")
@@ -112,6 +114,26 @@ def test_a_run_goes_on_without_its_guard_and_still_leaves_nothing(
     dev.process.kill()
 
     wait_for(lambda: not any(alive(child) for child in children), timeout_s=PATIENCE_S)
+
+
+def test_a_supervisor_that_was_stopped_for_a_while_takes_no_node_for_dead(
+    tmp_path: Path, background: Callable[[Path], Background]
+) -> None:
+    root = make_project(tmp_path, ticker=TICKER, counter=COUNTER)
+    settle(root, "[nodes.counter]\nheartbeat_s = 2\n[nodes.ticker]\nheartbeat_s = 2\n")
+    dev = background(root)
+    beating(dev, "counter")
+    pids = {node.pid for node in dev.nodes()}
+
+    dev.process.send_signal(signal.SIGSTOP)
+    until_s = time.monotonic() + 4
+    wait_for(lambda: time.monotonic() > until_s)
+    dev.process.send_signal(signal.SIGCONT)
+
+    beating(dev, "counter")
+    beating(dev, "counter")
+    assert {node.pid for node in dev.nodes()} == pids
+    assert not dev.said("no sign of life")
 
 
 def test_a_guard_kills_what_was_added_and_not_removed() -> None:

@@ -8,11 +8,9 @@ import pytest
 
 from mecha.errors import ConfigError
 from mecha.project import NodeSettings, find_project
-from mecha.runtime.dev import DevOptions, run_dev
 from mecha.runtime.restart import RestartPolicy
 from tests.runtime.projects import COUNTER, TICKER, configure, make_project
-from tests.runtime.supervision import PATIENCE_S, Played, settle
-from tests.runtime.waiting import wait_for
+from tests.runtime.supervision import Played, settle
 
 HANGER = """
     import time
@@ -221,26 +219,6 @@ def test_stats_say_how_a_node_does(tmp_path: Path) -> None:
     assert run.of("ticker", "stats")[-1]["fps_in"] is None
     assert run.of("ticker", "stats")[-1]["fps_out"] > 0
     assert run.of("teller", "inference")[0]["stages"] == {"pre": 1.0, "session": 3.0, "post": 2.0}
-
-
-def test_a_supervisor_that_was_stopped_for_a_while_takes_no_node_for_dead(tmp_path: Path) -> None:
-    root = make_project(tmp_path, ticker=TICKER, counter=COUNTER)
-    settle(root, "[nodes.counter]\nheartbeat_s = 2\n[nodes.ticker]\nheartbeat_s = 2\n")
-    run = Played(root)
-    told: list[int] = []
-
-    def slow(event: dict[str, object]) -> None:
-        """Hold up the supervisor, as a terminal does that is not read."""
-        run.events.append(event)
-        if event["event"] == "stats" and not told and len(run.of("counter", "inference")) > 10:
-            told.append(1)
-            wait_for(lambda: os.times().elapsed > began + 6, timeout_s=PATIENCE_S)
-
-    began = os.times().elapsed
-    summary = run_dev(find_project(root, os.environ), (), DevOptions(duration_s=8.0), run.lines.append, slow)
-
-    assert told
-    assert [stats.restarts for stats in summary.nodes.values()] == [0, 0]
 
 
 # What needs no process
