@@ -2,9 +2,11 @@
 
 import asyncio
 import io
+import json
 import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,10 @@ from mecha.hub.mirror import create_mirror
 from mecha.project import find_project
 from mecha.quantize.dataset import dataset_photos
 from mecha.quantize.listing import listed_photos
+from mecha.runtime.bus import Sample
+from mecha.runtime.messages import CameraStateMessage, ControlMessage, DetectionsMessage, FrameMessage, JsonMessage
+from mecha.runtime.recording import Recording
+from mecha.runtime.topics import PaceMeter, readable
 from mecha.service.labels import names_in
 from mecha.store.bundle import BundleReader
 from mecha.store.lockfile import LockFile
@@ -132,6 +138,26 @@ def bundle(data: bytes) -> None:
     assert all(file.parent == folder for file in kept.values())
 
 
+def recording(data: bytes) -> None:
+    """A recording, counted and played."""
+    file = ground() / "a.rec"
+    file.write_bytes(data)
+    counted = Recording(file).contents()
+    assert sum(len(message.sample.payload) for message in Recording(file)) <= len(data)
+    assert counted.cut_off_bytes <= len(data)
+
+
+def message(data: bytes) -> None:
+    """A message of somebody else on an open bus: its header, and after a line feed its payload."""
+    header, _, payload = data.partition(b"\n")
+    sample = Sample("/camera/rgb", payload, header)
+    json.dumps(readable(sample))
+    PaceMeter().add(sample, 0.0)
+    for kind in (FrameMessage, DetectionsMessage, ControlMessage, CameraStateMessage, JsonMessage):
+        with suppress(MechaError):
+            kind.decode(sample)
+
+
 @cache
 def _mirror() -> Any:
     return create_mirror(ground() / "served")
@@ -166,7 +192,8 @@ def mirror(data: bytes) -> None:
 TARGETS: dict[str, Target] = {
     target.__name__: target
     for target in (
-        catalog, settings, signature, manifest, config, lock, labels, dataset, listing, onnx, bundle, mirror,
+        catalog, settings, signature, manifest, config, lock, labels, dataset, listing, onnx, bundle, mirror, recording,
+        message,
     )
 }  # fmt: skip
 
