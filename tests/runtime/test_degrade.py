@@ -260,7 +260,7 @@ def test_a_detector_that_is_too_slow_goes_down_the_ladder_rung_by_rung(bench: Be
         ("skip 1, fastest", "skip 1, fastest, input 320"),
         ("skip 1, fastest, input 320", "skip 3, fastest, input 320"),
     ]
-    assert bench.changes[0].reason == "50% of the frames were dropped"
+    assert bench.changes[0].reason == "50 % of the frames were dropped"
     bench.degrading.close()
 
 
@@ -323,7 +323,7 @@ def test_what_makes_no_difference_is_passed_over_and_the_end_is_told_once(
 
     assert bench.words() == [("", "skip 1"), ("skip 1", "skip 3")]
     assert [record.getMessage() for record in caplog.records] == [
-        "50% of the frames were dropped, and nothing more of the ladder would help"
+        "50 % of the frames were dropped, and nothing more of the ladder would help"
     ]
     bench.degrading.close()
 

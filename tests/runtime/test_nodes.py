@@ -33,7 +33,7 @@ from mecha.runtime.program import load_node
 from mecha.runtime.slot import DetectorSlot
 from mecha.runtime.variants import Wanted
 from mecha.store.models import ModelStore
-from tests.detect.blob_detector import GREEN, RED, scene
+from tests.detect.blob_detector import GREEN, RED, blob_detector, blob_spec, scene
 from tests.detect.published_blobs import int8_blobs, publish_blobs
 from tests.runtime.projects import configure
 from tests.runtime.waiting import wait_for
@@ -273,6 +273,59 @@ def test_a_hot_detector_leaves_out_frames_once_it_is_told_to_and_takes_all_of_th
         "Degrading: skip 1 -> as configured (switched off)",
     ]
     assert node.vitals.degraded == ""
+
+
+def test_a_model_of_many_sizes_runs_at_a_smaller_one_while_the_device_is_hot(
+    running: Running, root: Path, tmp_path: Path
+) -> None:
+    zone = tmp_path / "sys/class/thermal/thermal_zone0"
+    zone.mkdir(parents=True)
+    (zone / "temp").write_text("90000")
+    publish_blobs(ModelStore(root / "models"), spec=blob_spec(dynamic=True), model=blob_detector(dynamic=True))
+    configure(root, "object-detector", model="blobs", use_int8=False, ladder=["fastest", "input 32"])
+    with running("object-detector") as bench:
+        listening(bench)
+        node = bench.loop._node
+        node.degrading._sys_root, node.degrading._patience = tmp_path / "sys", Patience(trouble_s=0, settle_s=0)
+        bench.command(degrade=True)
+        seqs = iter(range(2, 100_000))
+
+        def size() -> int | None:
+            bench.result_of(next(seqs), scene())
+            chosen: int | None = node.slot._started().variant.input_size
+            return chosen
+
+        wait_for(lambda: size() == 32, timeout_s=60)
+        assert node.vitals.degraded == "input 32"
+        bench.command(degrade=False)
+        wait_for(lambda: size() is None, timeout_s=60)
+
+    assert [one.frame for one in bench.detections] == list(range(2, next(seqs)))
+
+
+def test_int8_that_gives_nan_leaves_the_detector_as_it_is(
+    running: Running, root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    publish_blobs(ModelStore(root / "models"), int8=blob_detector(class_bias=float("nan")))
+    with running("object-detector") as bench:
+        listening(bench)
+        bench.command(use_int8=True)
+        seqs = iter(range(2, 100_000))
+
+        def warned() -> list[str]:
+            bench.result_of(next(seqs))
+            return [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+
+        warnings = wait_for(warned, timeout_s=60)
+        for _ in range(5):
+            bench.result_of(next(seqs))
+
+    assert warnings == [
+        "INT8 of blobs cannot be used: models/blobs/model-int8.onnx: it gives NaN; running FP32. "
+        "`mecha models quantize blobs` makes INT8."
+    ]
+    assert [one.frame for one in bench.detections] == list(range(2, next(seqs)))
+    assert {(one.precision, len(one.detections)) for one in bench.detections} == {("FP32", 1)}
 
 
 def test_a_faulty_config_leaves_the_detector_as_it_is(running: Running, caplog: pytest.LogCaptureFixture) -> None:

@@ -39,7 +39,7 @@ class Load:
         """Why this is too much, "" when it is not."""
         if self.dropped < _MANY_DROPPED or self.busy < _BUSY:
             return ""
-        return f"{self.dropped:.0%} of the frames were dropped"
+        return f"{self.dropped * 100:.0f} % of the frames were dropped"
 
     def has_room(self, times: float) -> bool:
         """Tell whether so many times as much work would do."""
