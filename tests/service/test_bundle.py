@@ -17,8 +17,12 @@ from tests.service.conftest import CATALOG, PLAIN, Bench
 
 from mecha.catalog.catalog import read_catalog
 from mecha.catalog.schema import CalibrationConfig
+from mecha.errors import NotFoundError
+from mecha.project import find_project
 from mecha.quantize.key import build_key
+from mecha.service import packing
 from mecha.service.calibration import calibration_on_disk
+from mecha.service.models import ModelService
 from mecha.service.request import int8_key
 from mecha.store.blobs import BlobCache
 from mecha.store.digests import file_record
@@ -527,3 +531,26 @@ def test_everything_that_was_imported_works_without_a_socket(bundle: Path, robot
         done = robot.command(*command, **extra)
         assert done.returncode == 0, (command, done.stderr)
     assert not log.exists(), log.read_text()
+
+
+@pytest.mark.parametrize("calls", [0, 1, 2])
+def test_a_model_that_is_removed_while_it_is_exported_is_told_as_not_pulled(
+    pulled: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calls: int
+) -> None:
+    """Removed before a file is read, or once some of it is written."""
+    service = ModelService(find_project(pulled.root, pulled.environment), NOWHERE)
+    out = tmp_path / "stick" / "arena.tar"
+    out.parent.mkdir()
+    told = 0
+
+    def progress(_stage: str, _completed: int, _total: int | None) -> None:
+        nonlocal told
+        if told == calls:
+            service.remove("arena")
+        told += 1
+
+    if calls == 0:
+        monkeypatch.setattr(packing, "_require_whole", lambda *_: progress("export", 0, None))
+    with pytest.raises(NotFoundError, match="arena"):
+        service.bundles(progress).export(["arena"], out)
+    assert list(out.parent.iterdir()) == []

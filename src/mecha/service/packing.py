@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 import mecha
 from mecha.catalog.schema import CalibrationConfig, ModelCatalogEntry
-from mecha.errors import ConfigError, IntegrityError, NotFoundError, QuantizationError, UsageError
+from mecha.errors import ConfigError, DiskError, IntegrityError, NotFoundError, QuantizationError, UsageError
 from mecha.progress import Progress
 from mecha.project import Project
 from mecha.service.calibration import calibration_on_disk
@@ -22,7 +22,7 @@ from mecha.store.bundle_index import BundledModel, Content, Index
 from mecha.store.digests import file_record
 from mecha.store.faults import disk_error, require_space
 from mecha.store.lockfile import LockedFile, LockFile
-from mecha.store.manifest import ChosenCalibration
+from mecha.store.manifest import ChosenCalibration, FileRecord
 from mecha.store.models import ModelStore
 from mecha.store.published import LABELS_FILE, MODEL_FILE, SPEC_FILE, PublishedModel
 from mecha.words import counted
@@ -67,7 +67,7 @@ class Packing:
         """Write the models into a file, which appears whole or not at all, or into a stream.
 
         Raises:
-            NotFoundError: one is not pulled, or there is no such folder.
+            NotFoundError: one is not pulled, or was removed meanwhile, or there is no such folder.
             IntegrityError: one is broken.
             UsageError: `out` is a folder.
             BusyError: somebody works on one for ten minutes.
@@ -80,10 +80,16 @@ class Packing:
                 self._store.require(name)
                 lock = self._store.lock_file(name)
                 held.enter_context(turn(lock, f"export of {name}", self._progress, timeout_s=_LOCK_TIMEOUT_S))
-            models = tuple(self._model(self._store.require(name)) for name in sorted(set(names)))
-            contents = [content for model in models for content in self._contents(model)]
-            index = Index(schema=1, mecha=mecha.__version__, models=models, files=tuple(dict.fromkeys(contents)))
-            written = self._write(index, out)
+            try:
+                models = tuple(self._model(self._store.require(name)) for name in sorted(set(names)))
+                contents = [content for model in models for content in self._contents(model)]
+                index = Index(schema=1, mecha=mecha.__version__, models=models, files=tuple(dict.fromkeys(contents)))
+                written = self._write(index, out)
+            except (DiskError, IntegrityError):
+                # A removal waits for nobody. Nothing comes back in its place while the locks are held.
+                for name in sorted(set(names)):
+                    self._store.require(name)
+                raise
         return ExportReport(str(out) if isinstance(out, Path) else "-", written.sha256, written.size_bytes, models)
 
     def _write(self, index: Index, out: Path | BinaryIO) -> Written:
@@ -98,7 +104,7 @@ class Packing:
         _require_whole(self._store, published)
         files: dict[str, Content] = {}
         for name in sorted(published.manifest.files):
-            record = file_record(published.path / name)
+            record = _record(published.path / name)
             files[name] = Content(sha256=record.sha256, size_bytes=record.size_bytes)
             self._sources.setdefault(record.sha256, published.path / name)
         entry, chosen = _portable(entry_of(published, self._project), published, self._project.root)
@@ -214,6 +220,13 @@ def _require_whole(store: ModelStore, published: PublishedModel) -> None:
             f"{published.name}: {lines}; a broken model is not exported",
             hint=f"`mecha models pull {published.name} --force` brings it again.",
         )
+
+
+def _record(file: Path) -> FileRecord:
+    try:
+        return file_record(file)
+    except OSError as error:
+        raise disk_error(error, file, "read") from error
 
 
 def _require_writable(out: Path) -> None:
