@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 
 from mecha.errors import NetworkError, NotFoundError
+from mecha.project import BusSettings
 from mecha.runtime.bus import Sample
 from mecha.runtime.bus.place import BusPlace
 from mecha.runtime.recording import Recording
 from tests.runtime.projects import COUNTER, TICKER, configure, make_project
 from tests.runtime.waiting import wait_for
+from tests.service.test_wrong_input import mounted
 
 DEADLINE_S = 60.0
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -110,6 +112,15 @@ def test_topics_are_listed_shown_and_measured(root: Path, start: Start) -> None:
     assert (pace["schema"], pace["topic"], pace["missing"]) == (1, "/camera/rgb", 0)
     assert pace["messages"] > 1
     assert pace["hz"] > 0
+
+
+def test_a_disk_without_room_ends_a_recording(root: Path, run_time_folder: Path) -> None:
+    with mounted(root / "full", "size=60m"), BusPlace(root, os.environ).hosted(BusSettings()):
+        done = run(root, "record", "full/a.rec")
+
+    assert (done.returncode, done.stdout) == (7, "full/a.rec: 0 messages in 0.0 s, 26 B\n")
+    assert "error: full/a.rec: cannot write: " in done.stderr
+    assert "and 64.0 MB stay free" in done.stderr
 
 
 def test_what_was_recorded_on_one_run_is_worked_on_in_another(root: Path, start: Start) -> None:
