@@ -37,6 +37,7 @@ class PseudoTerminal:
             start_new_session=True,
         )
         self._written = b""
+        self._hung_up = False
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -53,13 +54,21 @@ class PseudoTerminal:
     def written(self) -> str:
         return self._written.decode(errors="replace")
 
+    def hang_up(self) -> None:
+        """Go away, as a connection that is lost does."""
+        os.close(self._slave)
+        os.close(self._master)
+        self._hung_up = True
+
     def close(self) -> None:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait(60)
-        os.close(self._slave)
+        if not self._hung_up:
+            os.close(self._slave)
         self._reader.join(10)
-        os.close(self._master)
+        if not self._hung_up:
+            os.close(self._master)
 
     def _read(self) -> None:
         while True:

@@ -112,10 +112,10 @@ def test_a_killed_run_gives_the_terminal_back_and_leaves_no_process(terminal: Tm
     assert terminal.told("#{alternate_on} #{cursor_flag} #{wrap_flag}") == "0 1 1"
 
 
-def test_a_pipe_and_plain_get_lines_as_before(terminal: Tmux) -> None:
-    terminal.run(f"clear; {DEV} --plain --duration 1s | tee piped; {DEV} --plain --duration 1s; echo ended")
+def test_plain_gets_lines_as_a_pipe_does(terminal: Tmux) -> None:
+    terminal.run(f"clear; {DEV} --plain --duration 0.5s; echo ended")
 
     lines = wait(terminal, lambda now: "ended" in now, "the end")
-    assert sum(line == "[INFO] camera: ticking" for line in lines) == 2
-    assert sum(line.startswith("NODE ") for line in lines) == 2
+    assert "[INFO] camera: ticking" in lines
+    assert sum(line.startswith("NODE ") for line in lines) == 1
     assert terminal.told("#{alternate_on}") == "0"

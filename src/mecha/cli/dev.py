@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mecha.cli.context import echo_json, required_project
+from mecha.cli.context import required_project
+from mecha.cli.run_output import RunOutput
 from mecha.errors import UsageError
 from mecha.words import seconds
 
@@ -58,42 +59,48 @@ def dev(
         faults=tuple(Fault.parsed(request) for request in faults or ()),
     )
     project, names = required_project(environment), tuple(nodes or ())
+    output = RunOutput(lines_to_stderr=as_json)
     if not (plain or as_json) and can_show(os.environ):
-        summary = _on_screen(project, names, options)
+        summary = _on_screen(project, names, options, output)
     else:
-        summary = _in_lines(project, names, options, as_json=as_json)
+        summary = _in_lines(project, names, options, output, as_json=as_json)
     told = summary.to_json()
     if as_json:
-        echo_json(told)
+        output.event(told)
     else:
         for line in (*summary_lines(told["nodes"]), *fault_lines(told["faults"])):
-            typer.echo(line)
+            output.line(line)
     if summary.failure:
         typer.echo(f"error: {summary.failure}", err=True)
     raise typer.Exit(summary.exit_code)
 
 
-def _in_lines(project: "Project", names: tuple[str, ...], options: "DevOptions", *, as_json: bool) -> "DevSummary":
+def _in_lines(
+    project: "Project", names: tuple[str, ...], options: "DevOptions", output: RunOutput, *, as_json: bool
+) -> "DevSummary":
     from mecha.runtime.dev import run_dev
 
-    def take(event: dict[str, Any]) -> None:
-        if as_json:
-            echo_json(event)
+    return run_dev(
+        project,
+        names,
+        options,
+        on_line=output.line,
+        on_event=output.event if as_json else lambda event: None,  # noqa: ARG005 - people read lines
+        on_begin=lambda supervisor, bus: output.stops(supervisor.stop),  # noqa: ARG005 - lines command nothing
+    )
 
-    return run_dev(project, names, options, on_line=lambda line: typer.echo(line, err=as_json), on_event=take)
 
-
-def _on_screen(project: "Project", names: tuple[str, ...], options: "DevOptions") -> "DevSummary":
+def _on_screen(project: "Project", names: tuple[str, ...], options: "DevOptions", output: RunOutput) -> "DevSummary":
     from mecha.cli.screen.live import LiveScreen
     from mecha.runtime.dev import run_dev
 
-    screen = LiveScreen(project, options.duration_s, os.environ)
+    screen = LiveScreen(project, options.duration_s, os.environ, output.line)
     with screen.shown():
         summary = run_dev(project, names, options, screen.line, screen.event, on_begin=screen.begin)
     if summary.failure:
         # The screen is gone, and with it what it said of why.
         for line in screen.last_lines(_LAST_LINES):
-            typer.echo(line)
+            output.line(line)
     return summary
 
 

@@ -43,9 +43,17 @@ class LiveScreen:
         project: that is run.
         duration_s: how long it runs; None for no end.
         environ: of this process.
+        write: writes a line plainly.
     """
 
-    def __init__(self, project: Project, duration_s: float | None, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        project: Project,
+        duration_s: float | None,
+        environ: Mapping[str, str],
+        write: Callable[[str], None] = typer.echo,
+    ) -> None:
+        self._write = write
         self._project = project
         self._duration_s = duration_s
         self._environ = environ
@@ -83,7 +91,7 @@ class LiveScreen:
             self._state.log.add(text)
             self._changed = True
         if self._plain:
-            typer.echo(text)
+            self._write(text)
 
     def event(self, event: Mapping[str, Any]) -> None:
         """Take an event."""
