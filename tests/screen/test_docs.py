@@ -7,6 +7,7 @@ import pytest
 
 from mecha.cli.screen.keys import HELP
 from mecha.cli.screen.table import TITLES
+from mecha.runtime.surroundings import STATES
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 SECTION = (DOCS / "dev.md").read_text(encoding="utf-8").split("\n## The screen\n")[1].split("\n## ")[0]
@@ -24,6 +25,12 @@ def test_the_page_has_every_title_of_the_table() -> None:
     told = " ".join(re.findall(r"^\| ([A-Z][^|]*) \|", SECTION, re.MULTILINE)).replace(",", "").split()
 
     assert told == [title for title in TITLES if title != "NODE"]
+
+
+def test_the_page_has_every_state() -> None:
+    row = next(line for line in SECTION.splitlines() if line.startswith("| STATE |"))
+
+    assert re.findall(r"`(\w+)`", row) == list(STATES)
 
 
 @pytest.mark.parametrize("name", ["dev-80x24", "dev-200x50", "dev-help"])
