@@ -382,3 +382,14 @@ def test_a_process_serves_until_it_is_asked_to_stop(root: Path, host: str) -> No
     assert body == MODEL
     assert process.returncode == -signal.SIGTERM
     assert urlsplit(endpoint).hostname != "0.0.0.0"
+
+
+@pytest.mark.parametrize(
+    "path", ["/owner/name/resolve/main/model.onnx", "/owner/name/tree/", "/api/models/owner/name/"]
+)
+def test_a_query_that_is_no_text_is_refused(mirror: RunningMirror, path: str) -> None:
+    address = urlsplit(mirror.endpoint)
+    with socket.create_connection((address.hostname or "", address.port or 0), timeout=10) as connection:
+        connection.sendall(f"GET {path}?by|".encode() + b"\xc5=0 HTTP/1.1\r\nHost: m\r\nConnection: close\r\n\r\n")
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert answer.startswith(b"HTTP/1.1 400 "), answer

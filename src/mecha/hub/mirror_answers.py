@@ -3,7 +3,8 @@
 from http import HTTPStatus
 
 from starlette.exceptions import HTTPException
-from starlette.types import Receive
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 
 def refusal(status: int, code: str | None, message: str, headers: dict[str, str] | None = None) -> HTTPException:
@@ -21,3 +22,19 @@ async def client_left(receive: Receive) -> None:
     """Return when the client has closed the connection."""
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+class ReadableQueries:
+    """ASGI layer that refuses a query that is no text: whoever takes an address apart later would break."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or answer 400."""
+        try:
+            scope.get("query_string", b"").decode()
+        except UnicodeDecodeError:
+            await JSONResponse({"error": "The query is not UTF-8"}, 400)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)

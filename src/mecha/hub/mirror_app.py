@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from mecha.hub import mirror_api
-from mecha.hub.mirror_answers import client_left, refusal
+from mecha.hub.mirror_answers import ReadableQueries, client_left, refusal
 from mecha.hub.mirror_files import ServedFile, ServedFolder, Snapshot, is_repo_name
 from mecha.hub.mirror_ranges import Slice, select
 
@@ -43,6 +43,7 @@ def mirror_app(served: ServedFolder, *, token: str | None, gateway: "Gateway | N
     _add_file_routes(router, served, gateway)
     app.include_router(router)
     app.add_exception_handler(HTTPException, _error_response)
+    app.add_middleware(ReadableQueries)
     return app
 
 
