@@ -25,6 +25,7 @@ BEGIN = """
 import os, sys, time
 from pathlib import Path
 from mecha.cli.screen import live
+from mecha.errors import NetworkError
 from mecha.project import find_project
 
 screen = live.LiveScreen(find_project(Path.cwd(), {}), None, os.environ)
@@ -35,6 +36,10 @@ class Control:
     def pause(self, node): screen.line(f"[INFO] test: pause {node}")
     def resume(self, node): screen.line(f"[INFO] test: resume {node}")
 
+class Bus:
+    def publish(self, topic, payload, attachment=b"", *, droppable=False):
+        raise NetworkError("bus: " + topic + ": cannot publish: it is closed")
+
 import threading
 over = threading.Event()
 """
@@ -43,8 +48,9 @@ SHOW = (
     BEGIN
     + """
 screen.event({"event": "state", "node": "camera", "state": "running", "pid": 1, "restarts": 0, "reason": ""})
+screen.event({"event": "inference", "node": "camera", "ms": 1.0, "precision": "FP32", "frame": 0})
 with screen.shown():
-    screen.begin(Control(), None)
+    screen.begin(Control(), Bus())
     print("said beside the screen")
     sys.stderr.write("warned beside the screen\\n")
     over.wait(60)
@@ -115,6 +121,8 @@ def test_keys_command_and_the_terminal_is_as_it_was(on_terminal: Callable[..., P
     terminal.type(b"\x1b[200~qqq\x1b[201~\x1b[1;2q\x1a")
     terminal.type(b"r")
     wait(terminal, "restart camera")
+    terminal.type(b"i")
+    wait(terminal, "bus: /vision/object/control: cannot publish: it is closed")
     assert terminal.process.poll() is None
     terminal.type(b"q")
 

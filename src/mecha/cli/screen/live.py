@@ -20,6 +20,7 @@ from mecha.cli.screen.render import Moment, log_room, render
 from mecha.cli.screen.state import ScreenState
 from mecha.cli.screen.terminal import Terminal, encoding_of
 from mecha.cli.screen.view import look, type_text
+from mecha.errors import MechaError
 from mecha.project import Project
 from mecha.runtime.bus import Bus
 from mecha.runtime.events import prefixed
@@ -186,9 +187,13 @@ class LiveScreen:
             return
         with self._lock:
             row, detectors = self._state.row, self._state.detectors
-        if row is not None:
+        if row is None:
+            return
+        try:
             self.line(prefixed("INFO", _NAME, commands.do(action, row, detectors)))
-            self._looked_s = None
+        except MechaError as error:
+            self.line(prefixed("ERROR", _NAME, str(error)))
+        self._looked_s = None
 
 
 @contextmanager
