@@ -129,7 +129,7 @@ class ObjectDetector(Node[DetectorConfig]):
 
     def relieve(self, change: Change) -> None:
         """Run what is left after a step of the ladder."""
-        self.report_degrade(change.was, change.now, change.reason)
+        self.report_degrade(change.was, change.now, change.reason, down=change.down)
         self.slot.want(self.wanted())
 
     def wanted(self) -> Wanted:

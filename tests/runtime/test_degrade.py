@@ -281,7 +281,23 @@ def test_it_goes_back_when_there_is_room(bench: Bench) -> None:
     bench.seconds(60, ms=60)
 
     assert bench.words()[2:] == [("skip 1, fastest", "skip 1"), ("skip 1", "")]
-    assert [change.reason for change in bench.changes[2:]] == ["there is room again"] * 2
+    assert [(change.reason, change.down) for change in bench.changes[1:]] == [
+        ("50 % of the frames were dropped", True),
+        ("there is room again", False),
+        ("there is room again", False),
+    ]
+    bench.degrading.close()
+
+
+def test_a_frame_that_is_lost_now_and_then_keeps_nothing_from_going_back(bench: Bench) -> None:
+    bench.degrading.switch(["skip 1"])
+    bench.seconds(6, dropped=1, ms=200)
+    for _ in range(20):
+        # One of 50: of the frames of its second it is one in 10.
+        bench.seconds(5, ms=40)
+        bench.seq += 1
+
+    assert bench.words()[1:] == [("skip 1", "")]
     bench.degrading.close()
 
 

@@ -190,10 +190,10 @@ def test_what_a_node_does_less_is_told_and_stands_in_its_figures(
 ) -> None:
     caplog.set_level(logging.INFO)
     with running(Picky, tmp_path) as bench:
-        bench.loop._node.report_degrade("", "skip 1", "it is hot")
+        bench.loop._node.report_degrade("", "skip 1", "it is hot", down=True)
         bench.loop._node.vitals.tell()
         degraded = bench.events("stats")[-1]["degraded"]
-        bench.loop._node.report_degrade("skip 1", "", "there is room again")
+        bench.loop._node.report_degrade("skip 1", "", "there is room again", down=False)
 
     assert degraded == "skip 1"
     assert bench.events("stats")[-1]["degraded"] == ""

@@ -16,7 +16,9 @@ _LOOK_S = 1.0
 # No frames for so long: the camera is gone, and what was counted says nothing.
 _SILENCE_S = 5.0
 _MANY_DROPPED = 0.1
-_FEW_DROPPED = 0.02
+_FEW_DROPPED = 0.03
+_NEWEST_WEIGHS = 0.2
+"""Of the last second in what is usual: on a machine that others use too, a frame is lost now and then."""
 _BUSY = 0.5
 """Of its time; a detector that is idle more than that does not drop frames for want of it."""
 _ROOM = 0.8
@@ -29,10 +31,12 @@ class Load:
     Attributes:
         dropped: share of the frames that never came to the detector, 0 to 1; those it left out on purpose are none.
         busy: share of the time in which it worked, 0 to 1.
+        usual: as dropped, of the seconds before too.
     """
 
-    dropped: float = 0.0
-    busy: float = 0.0
+    dropped: float
+    busy: float
+    usual: float
 
     @property
     def trouble(self) -> str:
@@ -43,7 +47,7 @@ class Load:
 
     def has_room(self, times: float) -> bool:
         """Tell whether so many times as much work would do."""
-        return self.dropped <= _FEW_DROPPED and self.busy * times <= _ROOM
+        return self.usual <= _FEW_DROPPED and self.busy * times <= _ROOM
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +57,14 @@ class Change:
     Attributes:
         was: what was done less before, in words, "" for nothing; now: the same since.
         reason: why.
+        down: the step is one down the ladder.
         relief: what is done less now.
     """
 
     was: str
     now: str
     reason: str
+    down: bool
     relief: Relief
 
 
@@ -96,6 +102,7 @@ class Degrading:
         self._gaps = Gaps()
         self._left = 0
         self._at_the_end = False
+        self._usual: float | None = None
         self._begin()
 
     def switch(self, ladder: Sequence[str] | None) -> None:
@@ -144,9 +151,10 @@ class Degrading:
 
     def _look(self, now_s: float, warmth: Warmth) -> None:
         seconds = now_s - self._since_s
-        load = Load(self._missed / (self._came + self._missed), self._busy_ms / 1e3 / seconds)
-        self._begin()
         told = seconds <= _SILENCE_S
+        load = self._load(seconds)
+        self._usual = load.usual if told else None
+        self._begin()
         trouble = (warmth.trouble or load.trouble) if told else ""
         before = Relief.of([self._ladder[rung] for rung in self._in_force[:-1]])
         more = (self.relief.skip + 1) / (before.skip + 1)
@@ -164,6 +172,11 @@ class Degrading:
             self._move(self._in_force[:-1], "there is room again")
             self._hysteresis.stepped(now_s, direction)
 
+    def _load(self, seconds: float) -> Load:
+        dropped = self._missed / (self._came + self._missed)
+        usual = dropped if self._usual is None else self._usual + _NEWEST_WEIGHS * (dropped - self._usual)
+        return Load(dropped, self._busy_ms / 1e3 / seconds, usual)
+
     def _next_rung(self) -> int | None:
         """Return the next rung that makes something easier here, None when there is none."""
         held = [self._ladder[rung] for rung in self._in_force]
@@ -176,8 +189,10 @@ class Degrading:
     def _move(self, in_force: list[int], reason: str) -> None:
         was = self.relief.words()
         self._at_the_end = False
+        self._usual = None
+        down = len(in_force) > len(self._in_force)
         self._in_force = in_force
         self.relief = Relief.of([self._ladder[rung] for rung in in_force])
         now = self.relief.words()
         if was != now:
-            self._on_change(Change(was, now, reason, self.relief))
+            self._on_change(Change(was, now, reason, down, self.relief))

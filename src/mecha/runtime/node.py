@@ -155,17 +155,18 @@ class Node(Generic[C]):
         """Say that this frame is not worked on, on purpose: it counts among those that were dropped."""
         self._left_out = True
 
-    def report_degrade(self, was: str, now: str, reason: str) -> None:
+    def report_degrade(self, was: str, now: str, reason: str, *, down: bool) -> None:
         """Tell that the node does less than it is asked to, or more of it again.
 
         Args:
             was: what it did less, as in "skip 1", "" for nothing.
             now: the same since; it stands in the figures of the node from now on, see `mark_degraded`.
             reason: why.
+            down: it does less than before; that is a warning.
         """
         self._context.events.degrade(was, now, reason)
         self.mark_degraded(now)
-        level = logging.WARNING if len(now) > len(was) else logging.INFO
+        level = logging.WARNING if down else logging.INFO
         self.log.log(level, "Degrading: %s -> %s (%s)", was or "as configured", now or "as configured", reason)
 
     def report_inference(
