@@ -1,6 +1,7 @@
 """SIGKILL for each process of a run in turn, its supervisor too: nothing is left, nothing is corrupt."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 from mecha.runtime.guard import Guard
 from tests.runtime.background import Background, alive
 from tests.runtime.projects import COUNTER, TICKER, make_project
-from tests.runtime.supervision import PATIENCE_S, settle
+from tests.runtime.supervision import PATIENCE_S, Played, settle
 from tests.runtime.waiting import wait_for
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no process groups")
@@ -134,6 +135,32 @@ def test_a_supervisor_that_was_stopped_for_a_while_takes_no_node_for_dead(
     beating(dev, "counter")
     assert {node.pid for node in dev.nodes()} == pids
     assert not dev.said("no sign of life")
+
+
+def test_no_frame_is_unaccounted_for_when_a_node_is_killed_or_started_again(tmp_path: Path) -> None:
+    root = make_project(tmp_path, ticker=TICKER, counter=COUNTER)
+    run = Played(root)
+
+    def then() -> None:
+        run.wait_for_more("stats", node="counter", count=3)
+        run.wait_for_more("inference", node="counter")
+        os.kill(run.pid("counter"), signal.SIGKILL)
+        run.wait_until("running", "restarting", "running", node="counter")
+        run.wait_for_more("inference", node="counter")
+        run.supervisor.pause("counter")
+        run.wait_until("paused", node="counter")
+        run.wait_for_more("stats", node="counter")
+        run.supervisor.restart("counter")
+        run.wait_until("paused", "restarting", "paused", node="counter")
+        run.supervisor.resume("counter")
+        run.wait_for_more("inference", node="counter")
+
+    summary = run.go(then)
+
+    counter, ticker = summary.nodes["counter"], summary.nodes["ticker"]
+    assert counter.restarts == 2
+    assert counter.frames + counter.dropped == ticker.frames
+    assert counter.seen == {"/camera/rgb": ticker.frames - 1}
 
 
 def test_a_guard_kills_what_was_added_and_not_removed() -> None:

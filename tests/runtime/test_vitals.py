@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from mecha.runtime.timing import NodeStats, Spread
-from mecha.runtime.vitals import Vitals
+from mecha.runtime.vitals import Arrivals, Vitals
 
 
 class Bench:
@@ -18,7 +18,7 @@ class Bench:
         self.vitals = Vitals(reads=reads, writes=writes, clock=lambda: self.now_s)
 
     def begin(self) -> None:
-        self.vitals.begin(self.told.append, lambda: 7, lambda: self.arrived)
+        self.vitals.begin(self.told.append, lambda: Arrivals(self.arrived, 7, {"/camera/rgb": 41}))
 
     def after(self, seconds: float) -> None:
         self.now_s += seconds
@@ -33,7 +33,9 @@ def test_it_tells_at_once_and_then_once_a_second() -> None:
         bench.after(0.4)
 
     assert len(bench.told) == 4
-    assert bench.told[0] == NodeStats(dropped=7, rss_mb=bench.told[0].rss_mb, fps_in=0.0, fps_out=0.0, cpu_percent=0.0)
+    assert bench.told[0] == NodeStats(
+        dropped=7, rss_mb=bench.told[0].rss_mb, fps_in=0.0, fps_out=0.0, cpu_percent=0.0, seen={"/camera/rgb": 41}
+    )
 
 
 def test_rates_are_those_since_it_told_last_and_not_of_an_instant() -> None:

@@ -15,7 +15,7 @@ from mecha.runtime.bus import Bus
 from mecha.runtime.bus.place import BUS_VARIABLE, BusPlace
 from mecha.runtime.code_watch import CodeWatch
 from mecha.runtime.config import CONFIG_VARIABLE
-from mecha.runtime.events import SUPERVISED_VARIABLE
+from mecha.runtime.events import SEEN_VARIABLE, SUPERVISED_VARIABLE
 from mecha.runtime.fault_log import FaultLog, FaultRecord
 from mecha.runtime.faults import BEGAN_VARIABLE, FAULTS_VARIABLE, Fault, fault_environ, require_nodes
 from mecha.runtime.lifeline import STOP_DEADLINE_S
@@ -117,7 +117,7 @@ def run_dev(
         DiskError: the run-time folder cannot be made.
     """
     names = _required_nodes(project, nodes)
-    _require_known(project)
+    require_known_settings(project)
     require_nodes(options.faults, names)
     faults = FaultLog(options.faults)
 
@@ -127,7 +127,7 @@ def run_dev(
 
     place = BusPlace(project.root, environ)
     with place.hosted(project.settings.bus) as (bus, endpoint):
-        environs = {name: _environ(project, name, endpoint, options, environ) for name in names}
+        environs = {name: node_environ(project, name, endpoint, options, environ) for name in names}
         supervisor = Supervisor(
             project.root,
             environs,
@@ -166,8 +166,12 @@ def _required_nodes(project: Project, nodes: Sequence[str]) -> tuple[str, ...]:
     return names
 
 
-def _require_known(project: Project) -> None:
-    """Refuse settings of nodes that are not there: they would do nothing."""
+def require_known_settings(project: Project) -> None:
+    """Refuse settings of nodes that are not there: they would do nothing.
+
+    Raises:
+        ConfigError: with each of them, and its line.
+    """
     known = node_names(project.nodes_dir)
     unknown = [name for name in project.settings.nodes if name not in known]
     if not unknown:
@@ -182,13 +186,20 @@ def _require_known(project: Project) -> None:
     raise config_error(where, faults)
 
 
-def _environ(
+def node_environ(
     project: Project, node: str, endpoint: str, options: DevOptions, environ: Mapping[str, str]
 ) -> dict[str, str]:
+    """Return the environment of the process of a node that this process supervises.
+
+    Args:
+        endpoint: of the bus.
+        environ: of this process.
+    """
     own = {
         name: value
         for name, value in environ.items()
-        if name not in {"MECHA_ENV", CONFIG_VARIABLE, SUPERVISED_VARIABLE, FAULTS_VARIABLE, BEGAN_VARIABLE}
+        if name
+        not in {"MECHA_ENV", CONFIG_VARIABLE, SEEN_VARIABLE, SUPERVISED_VARIABLE, FAULTS_VARIABLE, BEGAN_VARIABLE}
     }
     own.update(fault_environ(options.faults, node))
     own[BUS_VARIABLE] = endpoint

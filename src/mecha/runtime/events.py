@@ -7,7 +7,7 @@
     {"event":"degrade","node","from","to","reason"}                   it does less than it is asked to, or all again
     {"event":"fault","node","fault","phase"}                          a fault that was asked for begins or ends
     {"event":"stats","node","frames","dropped","p50_ms","p95_ms","rss_mb","fps_in","fps_out","cpu_percent",
-     "precision","stages":{"pre":{"p50","p95"},…},"stale","degraded"}    once a second, and last
+     "precision","stages":{"pre":{"p50","p95"},…},"stale","degraded","seen"}    once a second, and last
 
 "stats" comes from the thread that steps, between two steps, so it is the sign that the node lives. "fps_in" is null for
 a node without inputs, "fps_out" for one without outputs. An inference may have "stages", milliseconds by name. The
@@ -32,6 +32,9 @@ from mecha.runtime.timing import NodeStats
 
 SUPERVISED_VARIABLE = "MECHA_SUPERVISOR"
 """Holds the pid of the supervisor in the processes that one started."""
+
+SEEN_VARIABLE = "MECHA_SEEN"
+"""Holds the "seen" of the process before, in one that takes its place: no frame is unaccounted for."""
 
 
 @dataclass(frozen=True, slots=True)

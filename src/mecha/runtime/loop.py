@@ -12,6 +12,7 @@ from mecha.runtime.live import LiveConfig
 from mecha.runtime.messages import FrameMessage, Message
 from mecha.runtime.node import Node, NodeContext
 from mecha.runtime.timing import Gaps
+from mecha.runtime.vitals import Arrivals
 
 _IDLE_S = 0.5
 _PAUSED_S = 0.1
@@ -32,6 +33,7 @@ class NodeLoop:
         paused: set while there is to be no step; what comes meanwhile waits, or is replaced by what is newer.
         from_the_first: it is there before any frame: those before the first one it gets were lost on their way, as they
             are where a bus does not know yet who listens.
+        seen: the last frames that the process before this one accounted for, by topic: what came meanwhile is missed.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class NodeLoop:
         paused: Event | None = None,
         *,
         from_the_first: bool = False,
+        seen: Mapping[str, int] | None = None,
     ) -> None:
         self._context = context
         self._live = live
@@ -54,11 +57,13 @@ class NodeLoop:
         self._main_topic = next(iter(self._types), "")
         self._inbox = Inbox([topic for topic, kind in self._types.items() if kind.newest_wins])
         self._node = node_class(context, live.value)
-        self._gaps = Gaps()
+        self._seen = dict(seen or {})
+        self._gaps = Gaps(self._seen)
         self._missed = 0
         self._taken = 0
         # Until its first frame is here, nobody knows how many of a stream are missing but the inbox.
-        self._unseen = {topic for topic, kind in self._types.items() if issubclass(kind, FrameMessage)}
+        streams = {topic for topic, kind in self._types.items() if issubclass(kind, FrameMessage)}
+        self._unseen = streams - set(self._seen)
         self._replaced: dict[str, int] = {}
         self._undecoded: dict[str, str] = {}
 
@@ -79,7 +84,7 @@ class NodeLoop:
             self._announce()
             self._live.start()
             self._context.events.ready(list(node.inputs), list(node.outputs))
-            node.vitals.begin(self._context.events.stats, self._dropped, self._arrived)
+            node.vitals.begin(self._context.events.stats, self._arrivals)
             self._wait_for_go()
             while not self._context.stopping.is_set() and not node.finished:
                 self._configure()
@@ -130,6 +135,8 @@ class NodeLoop:
         message = self._decoded(sample, replaced)
         if message is not None:
             self._step(sample.topic, message)
+            if isinstance(message, FrameMessage):
+                self._seen[sample.topic] = message.seq
         return True
 
     def _step(self, topic: str, message: Message | None) -> None:
@@ -177,13 +184,16 @@ class NodeLoop:
                 before = message.seq if self._from_the_first and message.seq <= _LATE_SEQ else 0
                 self._missed += max(before, replaced[sample.topic])
             self._replaced[sample.topic] = self._inbox.dropped(sample.topic)
+            # This one is to be worked on yet, and may be the end of this process.
+            self._seen[sample.topic] = message.seq - 1
         return message
 
-    def _arrived(self) -> int:
-        return self._taken + self._inbox.dropped(self._main_topic)
-
-    def _dropped(self) -> int:
+    def _arrivals(self) -> Arrivals:
         # Frames are numbered, which also tells of those that were lost before they came here; those that newer ones
         # replaced since the last step are known to the inbox only.
-        missed = self._missed + self._node.vitals.missed
-        return missed + sum(self._inbox.dropped(topic) - self._replaced.get(topic, 0) for topic in self._types)
+        replaced = {topic: self._inbox.dropped(topic) - self._replaced.get(topic, 0) for topic in self._types}
+        return Arrivals(
+            count=self._taken + self._inbox.dropped(self._main_topic),
+            dropped=self._missed + sum(replaced.values()),
+            seen={topic: seq + replaced[topic] for topic, seq in self._seen.items()},
+        )

@@ -1,6 +1,7 @@
 """One node as a process: `mecha run NODE`, and `python -m mecha.runtime.run`, which the supervisor starts."""
 
 import argparse
+import json
 import logging
 import os
 import sys
@@ -13,7 +14,7 @@ from mecha.project import Project, find_project
 from mecha.runtime.bus import Bus
 from mecha.runtime.bus.place import BUS_VARIABLE, BusPlace
 from mecha.runtime.config import load_config, read_layers
-from mecha.runtime.events import Events, configure_logging, prefixed, take_stdout
+from mecha.runtime.events import SEEN_VARIABLE, Events, configure_logging, prefixed, take_stdout
 from mecha.runtime.faults import BEGAN_VARIABLE
 from mecha.runtime.injection import begin_faults
 from mecha.runtime.lifeline import Life
@@ -129,7 +130,8 @@ def _live(project: Project, name: str, context: NodeContext, life: Life) -> None
         on_change=life.wake,
     )
     from_the_first = life.supervisor_pid is not None and BEGAN_VARIABLE not in os.environ
-    loop = NodeLoop(node_class, context, live, life.go, life.paused, from_the_first=from_the_first)
+    seen = json.loads(os.environ.get(SEEN_VARIABLE) or "{}")
+    loop = NodeLoop(node_class, context, live, life.go, life.paused, from_the_first=from_the_first, seen=seen)
     life.on_wake = loop.wake
     loop.run()
 

@@ -1,10 +1,12 @@
 """One node under its supervisor, over all of its processes: what it is in, and when it is started again."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 from mecha.errors import NodeError
 from mecha.project import NodeSettings
+from mecha.runtime.events import SEEN_VARIABLE
 from mecha.runtime.faults import BEGAN_VARIABLE
 from mecha.runtime.process import NodeProcess, exit_words
 from mecha.runtime.restart import RestartPolicy
@@ -94,8 +96,11 @@ class SupervisedNode:
         self._be("starting")
 
     def _environ_now(self) -> Mapping[str, str]:
-        """Return the environment of a process that is started now: a later one learns when the run began."""
-        return self._environ if self._began_s is None else {**self._environ, BEGAN_VARIABLE: repr(self._began_s)}
+        """Return the environment of a process that is started now: a later one learns where the run is."""
+        if self._began_s is None:
+            return self._environ
+        seen = json.dumps(dict(self.total.seen))
+        return {**self._environ, BEGAN_VARIABLE: repr(self._began_s), SEEN_VARIABLE: seen}
 
     def go(self) -> None:
         """Let messages flow, now or as soon as it is ready."""
@@ -263,7 +268,9 @@ class SupervisedNode:
 
     def _fail(self, why: str, code: int) -> None:
         self.failure, self.exit_code = why, code
-        if not self.settings.essential:
+        if self._around.until_stopped:
+            self.say("ERROR", f"{why}; it stays away for now, and the others go on without it")
+        elif not self.settings.essential:
             self.say("ERROR", f"{why}; it is not started again, and the others go on without it")
         self._be("failed", why)
 

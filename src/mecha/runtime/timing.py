@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 _KEPT = 10_000
@@ -43,6 +43,7 @@ class NodeStats:
         precision: of the last inference, None before the first.
         stages: "pre", "session", "post" of the last frames, None where no model tells them.
         stale: what it gives is made of old input, as of a camera that is gone.
+        seen: the number of the last frame that is accounted for, by the topic it came on.
         degraded: what it does less than it is asked to, as in "skip 2"; empty when all is well.
     """
 
@@ -60,6 +61,7 @@ class NodeStats:
     stages: Mapping[str, Spread] | None = None
     stale: bool = False
     degraded: str = ""
+    seen: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def of_event(cls, event: Mapping[str, Any]) -> "NodeStats":
@@ -93,6 +95,7 @@ _PLAIN = (
     "precision",
     "stale",
     "degraded",
+    "seen",
 )  # fmt: skip
 
 
@@ -125,10 +128,14 @@ class Timings:
 
 
 class Gaps:
-    """Counts frames that are missing from a stream, whoever lost them."""
+    """Counts frames that are missing from a stream, whoever lost them.
 
-    def __init__(self) -> None:
-        self._last: dict[str, int] = {}
+    Args:
+        seen: the last frame of streams that are known already.
+    """
+
+    def __init__(self, seen: Mapping[str, int] | None = None) -> None:
+        self._last: dict[str, int] = dict(seen or {})
 
     def missed(self, stream: str, seq: int) -> int:
         """Return how many frames are missing between the last one of `stream` and `seq`.

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import psutil
 
@@ -31,6 +31,20 @@ class _Rates:
     fps_in: float = 0.0
     fps_out: float = 0.0
     cpu_percent: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Arrivals:
+    """What came to a node.
+
+    Attributes:
+        count: messages on its first input, those that newer ones replaced included.
+        dropped: see `NodeStats`; so is seen.
+    """
+
+    count: int = 0
+    dropped: int = 0
+    seen: Mapping[str, int] = field(default_factory=dict)
 
 
 class Vitals:
@@ -66,20 +80,18 @@ class Vitals:
         self._rates = _Rates()
         self._mark = _Mark(clock(), 0, 0, self._cpu_s())
         self._tell: Callable[[NodeStats], None] | None = None
-        self._dropped: Callable[[], int] = lambda: 0
-        self._arrived: Callable[[], int] = lambda: 0
+        self._arrivals: Callable[[], Arrivals] = Arrivals
         self._thread: int | None = None
         self._told_s = 0.0
 
-    def begin(self, tell: Callable[[NodeStats], None], dropped: Callable[[], int], arrived: Callable[[], int]) -> None:
+    def begin(self, tell: Callable[[NodeStats], None], arrivals: Callable[[], Arrivals]) -> None:
         """Beat from now on, in the calling thread.
 
         Args:
             tell: gets the figures.
-            dropped: gives how many messages never reached the node.
-            arrived: gives how many came on the first input, those that newer ones replaced included.
+            arrivals: gives what came so far.
         """
-        self._tell, self._dropped, self._arrived = tell, dropped, arrived
+        self._tell, self._arrivals = tell, arrivals
         self._thread = threading.get_ident()
         self.tell()
 
@@ -110,12 +122,13 @@ class Vitals:
 
     def stats(self) -> NodeStats:
         """Return the figures; rates are those since the last call."""
-        self._measure()
+        arrivals = self._arrivals()
+        self._measure(arrivals.count)
         spread = self._timings.spread
         stages = {name: found for name, timings in self._stages.items() if (found := timings.spread) is not None}
         return NodeStats(
             frames=self.frames,
-            dropped=self._dropped(),
+            dropped=arrivals.dropped,
             p50_ms=None if spread is None else spread.p50_ms,
             p95_ms=None if spread is None else spread.p95_ms,
             rss_mb=self._process.memory_info().rss / 1e6,
@@ -126,10 +139,11 @@ class Vitals:
             stages=stages or None,
             stale=self.stale,
             degraded=self.degraded,
+            seen=arrivals.seen,
         )
 
-    def _measure(self) -> None:
-        last, now = self._mark, _Mark(self._clock(), self._arrived(), self.published, self._cpu_s())
+    def _measure(self, arrived: int) -> None:
+        last, now = self._mark, _Mark(self._clock(), arrived, self.published, self._cpu_s())
         seconds = now.at_s - last.at_s
         if seconds < _SHORTEST_S:
             return
