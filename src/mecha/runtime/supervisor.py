@@ -39,6 +39,15 @@ class _Order:
     act: Callable[[SupervisedNode], None]
 
 
+@dataclass(frozen=True, slots=True)
+class _Addition:
+    """A node that is to run too; `environ` None for one that is to run no more."""
+
+    node: str
+    environ: Mapping[str, str] | None
+    settings: NodeSettings
+
+
 class Supervisor:
     """Runs nodes as child processes. All callbacks come from the thread that calls `run`.
 
@@ -53,6 +62,7 @@ class Supervisor:
         settings: what is done for a node, by its name; the defaults where it is not named.
         duration_s: end after so many seconds of messages; None for no end.
         stop_deadline_s: how long a node may take to end before it is killed.
+        until_stopped: go on when nodes have ended or failed, and with no node at all.
     """
 
     def __init__(
@@ -66,19 +76,25 @@ class Supervisor:
         settings: Mapping[str, NodeSettings] | None = None,
         duration_s: float | None = None,
         stop_deadline_s: float = STOP_DEADLINE_S,
+        until_stopped: bool = False,
     ) -> None:
         # Reentrant, so that a signal handler may put something into it.
-        self._news: SimpleQueue[News | _Order | None] = SimpleQueue()
+        self._news: SimpleQueue[News | _Order | _Addition | None] = SimpleQueue()
         self._guard = Guard()
-        around = Surroundings(root, self._guard, self._news.put, on_line, on_event, stop_deadline_s)
+        self._around = Surroundings(
+            root, self._guard, self._news.put, on_line, on_event, stop_deadline_s, until_stopped=until_stopped
+        )
         known = settings or {}
         self._nodes = {
-            name: SupervisedNode(name, environ, known.get(name, NodeSettings()), around)
+            name: SupervisedNode(name, environ, known.get(name, NodeSettings()), self._around)
             for name, environ in environs.items()
         }
+        # Nodes that are on their way out, and what is to come after them, if anything.
+        self._leaving: dict[str, _Addition | None] = {}
         self._on_line = on_line
         self._on_exit = on_exit
         self._duration_s = duration_s
+        self._until_stopped = until_stopped
         self._stops = 0
         self._go_at_s: float | None = None
         self._turned_at_s = 0.0
@@ -108,6 +124,14 @@ class Supervisor:
         """Write a line to the process of a node, see `mecha.runtime.lifeline`."""
         self._news.put(_Order(node, lambda one: one.send(line)))
 
+    def add(self, node: str, environ: Mapping[str, str], settings: NodeSettings | None = None) -> None:
+        """Run a node more; one that runs already goes on as it is."""
+        self._news.put(_Addition(node, environ, settings or NodeSettings()))
+
+    def remove(self, node: str) -> None:
+        """Stop a node in order and forget it; `add` brings it again."""
+        self._news.put(_Addition(node, None, NodeSettings()))
+
     def say(self, node: str, level: str, text: str) -> None:
         """Log a text in the name of a node; an error is an event too."""
         self._news.put(_Order(node, lambda one: one.say(level, text)))
@@ -127,6 +151,7 @@ class Supervisor:
                 for node in self._nodes.values():
                     node.tick()
                     self._see_failure(node)
+                self._let_leave()
             self._stop_in_order()
         finally:
             # Leave nothing behind, whatever went wrong in this program.
@@ -149,12 +174,44 @@ class Supervisor:
         if isinstance(news, NodeLine):
             self._on_line(news.text)
         elif isinstance(news, NodeEvent):
-            self._nodes[news.process.node].take_event(news.event)
+            # One that was forgotten may have left a last word.
+            if news.process.node in self._nodes:
+                self._nodes[news.process.node].take_event(news.event)
         elif isinstance(news, NodeExit):
             self._on_exit(news.process.pid)
             self._nodes[news.process.node].take_exit(news.code)
+        elif isinstance(news, _Addition):
+            self._change(news)
         elif isinstance(news, _Order) and news.node in self._nodes:
             news.act(self._nodes[news.node])
+
+    def _change(self, wanted: _Addition) -> None:
+        """Take a node in, or begin to let it go."""
+        name, known = wanted.node, wanted.node in self._nodes
+        if self._ending:
+            return
+        if wanted.environ is None:
+            if known:
+                self._leaving[name] = None
+                self._nodes[name].stop()
+        elif name in self._leaving:
+            self._leaving[name] = wanted
+        elif not known:
+            self._take_in(wanted, wanted.environ)
+
+    def _take_in(self, wanted: _Addition, environ: Mapping[str, str]) -> None:
+        node = self._nodes[wanted.node] = SupervisedNode(wanted.node, environ, wanted.settings, self._around)
+        if self._go_at_s is not None:
+            node.go()
+        node.start()
+
+    def _let_leave(self) -> None:
+        """Forget the nodes that were to go and have ended, and take in what comes after them."""
+        for name in [name for name in self._leaving if not self._nodes[name].running]:
+            after = self._leaving.pop(name)
+            del self._nodes[name]
+            if after is not None and after.environ is not None:
+                self._take_in(after, after.environ)
 
     def _patience_s(self) -> float:
         due = [node.due_s for node in self._nodes.values()]
@@ -165,7 +222,7 @@ class Supervisor:
 
     def _let_go(self, began_s: float) -> None:
         """Let messages flow once every node is ready, or has had its time."""
-        if self._go_at_s is not None:
+        if self._go_at_s is not None or not self._nodes:
             return
         waiting = [node for node in self._nodes.values() if not (node.was_ready or node.finished)]
         took_s = time.monotonic() - began_s
@@ -183,7 +240,7 @@ class Supervisor:
         """A node failed for good, and with it the run: half a robot is worse than one that says it stands still."""
         if node.state != "failed" or self._ending:
             return
-        if not node.settings.essential:
+        if self._until_stopped or not node.settings.essential:
             return
         self._failure = f"{node.name}: {node.failure}"
         self._exit_code = node.exit_code
@@ -199,7 +256,9 @@ class Supervisor:
         return bool(self._stops or self._failure)
 
     def _is_over(self) -> bool:
-        if self._ending or all(node.finished for node in self._nodes.values()):
+        if self._ending or self._until_stopped:
+            return self._ending
+        if all(node.finished for node in self._nodes.values()):
             return True
         if self._go_at_s is None:
             return False

@@ -29,6 +29,7 @@ class Surroundings:
         on_event: gets events, as `mecha dev --json` writes them.
         stop_deadline_s: how long a node may take to end before it is killed.
         clock: monotonic seconds.
+        until_stopped: the others go on when a node fails for good, and somebody may start it again.
     """
 
     root: Path
@@ -38,6 +39,7 @@ class Surroundings:
     on_event: Callable[[dict[str, Any]], None]
     stop_deadline_s: float = STOP_DEADLINE_S
     clock: Callable[[], float] = time.monotonic
+    until_stopped: bool = False
 
     def say(self, level: str, node: str, text: str) -> None:
         """Log a text in the name of a node; an error is an event too."""

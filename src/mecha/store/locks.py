@@ -55,7 +55,8 @@ def exclusive(
     import filelock
 
     make_dir(path.parent)
-    lock = filelock.FileLock(path)
+    # Another thread may give it back than the one that took it.
+    lock = filelock.FileLock(path, thread_local=False)
     deadline = time.monotonic() + timeout_s
     waiting = False
     try:

@@ -22,6 +22,7 @@ BUS_VARIABLE = "MECHA_BUS"
 # sun_path holds 104 bytes on macOS and 108 on Linux; Zenoh puts a lock file beside the socket.
 _LONGEST_SOCKET_PATH = 95
 _LONGEST_NAME = "/4294967295.sock"
+_HOST = "bus"
 
 
 class BusPlace:
@@ -35,6 +36,14 @@ class BusPlace:
         digest = hashlib.sha256(str(project_root.resolve()).encode()).hexdigest()[:12]
         self.folder = _fitting(folder / digest for folder in _candidates(environ))
 
+    def make(self) -> None:
+        """Make the folder, where it is not there.
+
+        Raises:
+            DiskError: it cannot be made, or others can enter it.
+        """
+        _make_private(self.folder)
+
     @contextmanager
     def hosted(self, settings: BusSettings) -> Iterator[tuple[ZenohBus, str]]:
         """Host the bus while the context lasts; yields it and the endpoint at which others join.
@@ -44,14 +53,14 @@ class BusPlace:
             NetworkError: an endpoint of the settings is none.
             DiskError: the folder cannot be made, or is not ours.
         """
-        _make_private(self.folder)
+        self.make()
         with ExitStack() as held:
             try:
                 held.enter_context(exclusive(self._lock_file, timeout_s=0))
             except BusyError as error:
                 raise _already_runs(self._lock_file) from error
             self._sweep()
-            endpoint = self._endpoint_of("bus")
+            endpoint = self._endpoint_of(_HOST)
             bus = ZenohBus.host(endpoint, listen=settings.listen, connect=settings.connect)
             try:
                 self._note.write_text(endpoint, encoding="utf-8")
@@ -76,7 +85,7 @@ class BusPlace:
             NetworkError: no bus answers there.
             DiskError: the folder cannot be made, or is not ours.
         """
-        _make_private(self.folder)
+        self.make()
         # Of a process that had this one's number before.
         self.forget(os.getpid())
         return ZenohBus.join(endpoint, listen=self._endpoint_of(str(os.getpid())))
@@ -111,8 +120,10 @@ class BusPlace:
     def _sweep(self) -> None:
         """Remove sockets of processes that are gone; who outlives a host is found again by the next one."""
         for leftover in self.folder.glob("*.sock*"):
-            pid = leftover.name.partition(".")[0]
-            if not (pid.isdecimal() and ProcessId(int(pid), NOT_TOLD).alive()):
+            whose = leftover.name.partition(".")[0]
+            # Of the other names only the host's own: a daemon has a socket here too.
+            gone = not ProcessId(int(whose), NOT_TOLD).alive() if whose.isdecimal() else whose == _HOST
+            if gone:
                 leftover.unlink(missing_ok=True)
 
     @property
@@ -125,7 +136,7 @@ class BusPlace:
 
     def _endpoint_of(self, member: str) -> str:
         if sys.platform == "win32" or not _fits(self.folder):
-            return f"tcp/127.0.0.1:{_free_port() if member == 'bus' else 0}"
+            return f"tcp/127.0.0.1:{_free_port() if member == _HOST else 0}"
         return f"unixsock-stream/{self.folder / member}.sock"
 
 

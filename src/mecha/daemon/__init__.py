@@ -1,0 +1,1 @@
+"""The daemon: what keeps a device in the state that its catalog, lock and configs describe, and tells of it."""
