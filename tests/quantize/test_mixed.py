@@ -10,7 +10,7 @@ from mecha.quantize.built import Built, CurvePoint
 from mecha.quantize.mixed import Costs, blocks_around, keep_best_integer, leave_worst_float
 from mecha.quantize.options import StaticOptions
 from mecha.quantize.plan import Planner
-from mecha.quantize.probe import Recipe
+from mecha.quantize.probe import Errors, Recipe
 from mecha.quantize.static import build_static
 from tests.graph.networks import image, run, yolov8_network
 from tests.quantize.frames_of_noise import PatchFrames, spec_of
@@ -29,6 +29,10 @@ class Harm:
     def error(self, recipe: Recipe) -> float:
         self.asked.append(recipe.leave_float)
         return sum(share for name, share in self.harm.items() if name not in recipe.leave_float)
+
+    def errors(self, recipe: Recipe) -> Errors:
+        error = self.error(recipe)
+        return Errors(error, error)
 
 
 def costs_of(fp32: Mapping[str, float], int8: float = 1.0) -> Costs:

@@ -1,17 +1,18 @@
 """Mixed precision: the fewest milliseconds left float that bring INT8 near enough to FP32."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mecha.graph.index import GraphIndex
 from mecha.quantize.built import CurvePoint
 from mecha.quantize.plan import Plan
-from mecha.quantize.probe import Probe, Recipe
+from mecha.quantize.probe import Errors, Probe, Recipe
 
-# Only so many blocks are measured in a round: those with the tensors that lose most first, and where none of them
-# helps, the next. All rounds together measure so many builds.
+# Only so many blocks are measured at first: those with the tensors that lose most, and where none of them helps, the
+# next. All steps together measure so many builds.
 BLOCKS_TRIED = 12
-BUILDS_TRIED = 96
+BUILDS_TRIED = 48
 # Another block must take away this share of the error that is left; less will do where INT8 is far off.
 LEAST_GAIN = 0.05
 LEAST_GAIN_FAR_OFF = 0.02
@@ -69,30 +70,89 @@ def leave_worst_float(
     Returns:
         The recipe, and a point for each step; the first is the recipe as it came.
     """
-    error = probe.error(recipe)
-    chosen = set(recipe.leave_float)
-    curve = [CurvePoint((), error, costs.of(chosen))]
-    waiting, upcoming = blocks[:BLOCKS_TRIED], blocks[BLOCKS_TRIED:]
-    allowed = costs.allowed(largest_cost)
-    left = BUILDS_TRIED
-    while error > target:
-        far_off = error > FAR_OFF * target and not costs.worth_having
-        waiting = [block for block in waiting if block - chosen]
-        affordable = [block for block in waiting if far_off or costs.of(chosen | block) <= allowed][:left]
-        left -= len(affordable)
-        tried = [(probe.error(_with(recipe, chosen | block)), block) for block in affordable]
-        least = LEAST_GAIN_FAR_OFF if far_off else LEAST_GAIN
-        better = [(found, block) for found, block in tried if found < error * (1 - least)]
-        if not better and upcoming and left:
-            waiting, upcoming = upcoming[:BLOCKS_TRIED], upcoming[BLOCKS_TRIED:]
-            continue
-        if not better:
+    search = _Search(probe, recipe, blocks, costs, target=target, largest_cost=largest_cost)
+    curve = [CurvePoint((), search.errors.judged, costs.of(search.chosen))]
+    while search.errors.judged > target:
+        block = search.step()
+        if block is None:
             break
-        error, best = max(better, key=lambda item: _worth(error, item[0], costs.of(item[1] - chosen), target))
-        curve.append(CurvePoint(tuple(sorted(best - chosen)), error, costs.of(chosen | best)))
-        chosen |= best
-        waiting = [block for _, block in tried]
-    return _with(recipe, chosen), tuple(curve)
+        curve.append(CurvePoint(block, search.errors.judged, costs.of(search.chosen)))
+    return _with(recipe, search.chosen), tuple(curve)
+
+
+class _Search:
+    """The course of `leave_worst_float`, whose arguments these are.
+
+    What a block takes away is hardly more once others are float. So it is an upper bound for the steps after the one
+    it was measured in, and only the block that looks best by it is measured again (Minoux, "Accelerated greedy
+    algorithms for maximizing submodular set functions", 1978).
+
+    Attributes:
+        chosen: the Convs that are float.
+        errors: with these float.
+    """
+
+    def __init__(
+        self,
+        probe: Probe,
+        recipe: Recipe,
+        blocks: Sequence[frozenset[str]],
+        costs: Costs,
+        *,
+        target: float,
+        largest_cost: float,
+    ) -> None:
+        self.errors = probe.errors(recipe)
+        self.chosen = set(recipe.leave_float)
+        self._probe = probe
+        self._recipe = recipe
+        self._costs = costs
+        self._target = target
+        self._allowed_ms = costs.allowed(largest_cost)
+        self._waiting, self._upcoming = list(blocks[:BLOCKS_TRIED]), list(blocks[BLOCKS_TRIED:])
+        self._taken_away: dict[frozenset[str], float] = {}
+        self._builds = 0
+
+    def step(self) -> tuple[str, ...] | None:
+        """Leave one more block float, and return its Convs that were not so before; None when nothing helps."""
+        measured: dict[frozenset[str], Errors] = {}
+        while True:
+            block = self._most_promising()
+            if block is None and self._upcoming:
+                self._waiting += self._upcoming[:BLOCKS_TRIED]
+                del self._upcoming[:BLOCKS_TRIED]
+            elif block is None:
+                return None
+            elif block in measured:
+                added = tuple(sorted(block - self.chosen))
+                self.errors = measured[block]
+                self.chosen |= block
+                return added
+            elif self._builds == BUILDS_TRIED:
+                return None
+            else:
+                self._builds += 1
+                found = self._probe.errors(_with(self._recipe, self.chosen | block))
+                measured[block] = found
+                helps = found.judged < self.errors.judged
+                self._taken_away[block] = self.errors.both - found.both if helps else 0.0
+
+    def _most_promising(self) -> frozenset[str] | None:
+        """Return what may be worth most, for all that is known; one that was never measured may be worth anything."""
+        far_off = self.errors.judged > FAR_OFF * self._target and not self._costs.worth_having
+        least = (LEAST_GAIN_FAR_OFF if far_off else LEAST_GAIN) * self.errors.both
+        found = [
+            block
+            for block in self._waiting
+            if block - self.chosen
+            and self._taken_away.get(block, math.inf) > least
+            and (far_off or self._costs.of(self.chosen | block) <= self._allowed_ms)
+        ]
+        return max(found, key=self._worth, default=None)
+
+    def _worth(self, block: frozenset[str]) -> float:
+        """Error taken away in a millisecond."""
+        return self._taken_away.get(block, math.inf) / self._costs.of(block - self.chosen)
 
 
 def keep_best_integer(
@@ -125,11 +185,6 @@ def keep_best_integer(
     found = _with(recipe, left)
     point = CurvePoint(tuple(sorted(left)), probe.error(found), costs.of(found.leave_float))
     return found, (point,)
-
-
-def _worth(before: float, after: float, cost: float, target: float) -> float:
-    """Error taken away in a millisecond; what goes below the target is worth nothing more."""
-    return (before - max(after, target)) / cost
 
 
 def _with(recipe: Recipe, convs: set[str] | frozenset[str]) -> Recipe:

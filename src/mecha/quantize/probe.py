@@ -1,5 +1,6 @@
 """Runs recipes, and says how far each is from FP32: the measure by which a build is chosen."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from mecha.detect.session import Session
 from mecha.graph.cut import cut_at
-from mecha.quantize.judge import Judge
+from mecha.quantize.judge import Judge, Outputs, TailJudge
 from mecha.quantize.parameters import ConvParameters
 from mecha.quantize.plan import Plan, Planner
 from mecha.quantize.qdq import Storage, write_pairs
@@ -56,6 +57,30 @@ class Writer:
         return write_pairs(model, self.plan_of(recipe.leave_float), recipe.ranges, self.storage, recipe.parameters)
 
 
+@dataclass(frozen=True, slots=True)
+class Errors:
+    """How far a recipe is from FP32.
+
+    Attributes:
+        judged: as the judge defines it.
+        everywhere: noise over signal at the tensors the judge reads, see `TailJudge`.
+    """
+
+    judged: float
+    everywhere: float
+
+    @property
+    def both(self) -> float:
+        """Their geometric mean.
+
+        With one block float or integer, what few frames show of objects changes by chance as much as by that block. Of
+        twenty blocks of yolov8n and of yolo11n, four built-in scenes ranked them by objects as 20 photos did with a
+        correlation of -0.2 and 0.7, by noise everywhere with 0.3 and 0.0, and a video's frames with 0.0 and 0.3, 0.8
+        and 0.4.
+        """
+        return math.sqrt(self.judged * self.everywhere)
+
+
 class Probe:
     """FP32's outputs for a few frames, and how far a recipe's are from them.
 
@@ -82,15 +107,25 @@ class Probe:
         self._threads = threads
         self._on_probe = on_probe
         self._tried = 0
-        self._error = judge.against(self._run(self.body))
+        expected = self._run(self.body)
+        self._judged = judge.against(expected)
+        self._everywhere = TailJudge(judge.tensors).against(expected)
 
     def error(self, recipe: Recipe) -> float:
         """Return the error of a recipe, as the judge defines it."""
+        return self._judged(self._seen(recipe))
+
+    def errors(self, recipe: Recipe) -> Errors:
+        """Return the error of a recipe by two measures."""
+        seen = self._seen(recipe)
+        return Errors(self._judged(seen), self._everywhere(seen))
+
+    def _seen(self, recipe: Recipe) -> list[Outputs]:
         seen = self._run(self.writer.write(self.body, recipe))
         self._tried += 1
         self._on_probe(self._tried)
-        return self._error(seen)
+        return seen
 
-    def _run(self, model: "ModelProto") -> list[list[NDArray[np.float32]]]:
+    def _run(self, model: "ModelProto") -> list[Outputs]:
         session = Session(model.SerializeToString(), threads=self._threads, where="INT8 model")
         return [session.run(tensor) for tensor in self._inputs]
