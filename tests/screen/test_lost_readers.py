@@ -15,7 +15,7 @@ from tests.runtime.waiting import wait_for
 pytestmark = pytest.mark.usefixtures("run_time_folder")
 
 DEV = [sys.executable, "-m", "mecha", "dev"]
-DEADLINE_S = 60
+DEADLINE_S = 120
 CLOSING = (
     TICKER.replace("self.seq += 1", "self.seq += 1; self.log.info('tick')")
     + """

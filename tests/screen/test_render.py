@@ -1,7 +1,7 @@
 """The screen as lines: what stands where, and that it is exactly as large as the terminal."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mecha.cli.screen.drawing import ansi_console, ansi_lines
@@ -224,6 +224,7 @@ def test_text_is_cut_by_what_it_takes_and_not_by_its_length() -> None:
     assert fitted("ab", 4, UNICODE) == "ab  "
 
 
+@settings(deadline=None, max_examples=60)
 @given(
     width=st.integers(1, 250),
     height=st.integers(1, 60),

@@ -19,7 +19,7 @@ if sys.platform == "win32":
 from tests.screen.pseudo import PseudoTerminal
 
 ENTERED, LEFT = "\x1b[?1049h", "\x1b[?1049l"
-DEADLINE_S = 60
+DEADLINE_S = 120
 
 BEGIN = """
 import os, sys, time
