@@ -9,7 +9,8 @@ import pytest
 
 from mecha.errors import IntegrityError, MechaError, NetworkError, NodeError, NotFoundError
 from mecha.runtime.sources import CapturedFrame, FrameSource, open_source
-from mecha.runtime.sources.feed import NOTICED_S, STUCK_S, Feed, Silence
+from mecha.runtime.sources.feed import NOTICED_S, STUCK_OPENING_S, STUCK_S, Feed
+from mecha.runtime.sources.silence import Silence
 from tests.runtime.rtsp_server import RtspCamera, number_of
 from tests.runtime.waiting import wait_for
 
@@ -289,6 +290,27 @@ def test_a_call_that_never_comes_back_is_a_reason_to_end_the_process(feeds: Call
     assert told[0] == ""
     assert told[-1] == "scripted: no frame for 1.5 s"
     assert str(caught.value) == "scripted: hangs for 30 s, and can only be opened again by another process"
+
+
+def test_opening_may_take_longer_where_no_network_is(feeds: Callable[..., Feed], over: threading.Event) -> None:
+    clock, begun = Clock(), threading.Event()
+
+    def opened(_text: str) -> FrameSource:
+        begun.set()
+        over.wait(PATIENCE_S)
+        return Scripted(1)
+
+    feed = feeds(source=opened, clock=clock)
+    assert begun.wait(PATIENCE_S)
+
+    def look_on(until_s: float) -> None:
+        while clock.now_s < until_s:
+            assert feed.trouble() == ""
+            clock.now_s += 0.25
+
+    look_on(STUCK_OPENING_S)
+    with pytest.raises(NodeError, match="hangs for 150 s"):
+        look_on(STUCK_OPENING_S + 3)
 
 
 def test_silence_counts_only_while_somebody_looks() -> None:

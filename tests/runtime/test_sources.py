@@ -296,6 +296,15 @@ def test_frames_of_an_unknown_rate_are_left_out_by_the_clock() -> None:
     assert [thinning.keep(now) for now in (0.0, 0.05, 0.095, 0.1, 0.2)] == [True, False, True, False, True]
 
 
+@pytest.mark.parametrize(("max_fps", "kept"), [(30, 300), (20, 200), (15, 150), (7, 70), (40, 300)])
+def test_a_camera_that_gives_30_frames_gives_as_many_as_are_wanted(max_fps: float, kept: int) -> None:
+    thinning = Thinning(max_fps=max_fps)
+    # A camera is early or late by some milliseconds.
+    moments = [100 + index / 30 + (index * 7 % 5 - 2) / 1000 for index in range(300)]
+
+    assert sum(thinning.keep(moment) for moment in moments) == pytest.approx(kept, abs=2)
+
+
 @given(st.floats(1, 120), st.floats(1, 120), st.integers(50, 400))
 def test_the_wanted_rate_is_kept_within_one_frame(fps: float, max_fps: float, frames: int) -> None:
     thinning = Thinning(max_fps=max_fps, fps=fps)

@@ -31,22 +31,23 @@ def why_no_stream(address: str) -> str:
         return "the address has a part that is none"
     if not host or port is None or parts.scheme == "udp":
         return "nothing came"
+    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
         with socket.create_connection((host, port), timeout=_CONNECT_TIMEOUT_S) as connection:
-            said = _answer(connection, parts, f"{host}:{port}") if parts.scheme == "rtsp" else ""
-            return said or f"{host}:{port} takes connections"
+            said = _answer(connection, parts, where) if parts.scheme == "rtsp" else ""
+            return said or f"{where} takes connections"
     except OSError as error:
-        return _why_not_connected(error, host, port)
+        return _why_not_connected(error, host, where)
 
 
-def _why_not_connected(error: OSError, host: str, port: int) -> str:
+def _why_not_connected(error: OSError, host: str, where: str) -> str:
     if isinstance(error, ConnectionRefusedError):
-        return f"nothing listens at {host}:{port}"
+        return f"nothing listens at {where}"
     if isinstance(error, socket.gaierror):
         return f'no machine is known by the name "{host}"'
     if isinstance(error, TimeoutError):
-        return f"{host}:{port} does not answer"
-    return f"{host}:{port}: {(error.strerror or str(error)).lower()}"
+        return f"{where} does not answer"
+    return f"{where}: {(error.strerror or str(error)).lower()}"
 
 
 def _answer(connection: socket.socket, parts: SplitResult, where: str) -> str:

@@ -9,14 +9,16 @@ from mecha.errors import IntegrityError, MechaError, NodeError
 from mecha.runtime.node import Rate
 from mecha.runtime.sources.address import without_password
 from mecha.runtime.sources.frame import CapturedFrame, FrameSource
+from mecha.runtime.sources.silence import Silence
 
 NOTICED_S = 1.5
 """A source that gives nothing for so long is missed; one of less than two frames a second, for three of its frames."""
 STUCK_S = 30.0
-"""A call that does not come back for so long never will."""
+"""A read that does not come back for so long never will."""
+STUCK_OPENING_S = 150.0
+"""The same for opening: to ask for a machine by its name may take half a minute where no network is, and twice so."""
 
 _PERIODS = 3.0
-_LONGEST_LOOK_S = 0.5
 _FIRST_DELAY_S = 0.25
 _LONGEST_DELAY_S = 2.0
 _LASTING_S = 1.0
@@ -68,6 +70,7 @@ class Feed:
         self._given = 0
         self._calls = 0
         self._calling = False
+        self._opening = False
         self._held = False
         self._silence = Silence()
         self._hanging = Silence()
@@ -135,9 +138,10 @@ class Feed:
         with self._changed:
             hanging_s = self._hanging.look(self._calls if self._calling else None, now_s)
             silent_s = self._silence.look(None if self._held or self._ended else self._given, now_s)
-            if hanging_s > STUCK_S:
+            stuck_s = STUCK_OPENING_S if self._opening else STUCK_S
+            if hanging_s > stuck_s:
                 raise NodeError(
-                    f"{self.name}: hangs for {STUCK_S:g} s, and can only be opened again by another process"
+                    f"{self.name}: hangs for {stuck_s:g} s, and can only be opened again by another process"
                 )
             if self._trouble or self._source is None:
                 return self._trouble
@@ -190,7 +194,7 @@ class Feed:
     def _opened(self) -> FrameSource | None:
         """Try to open the source; returns None where that is to be tried again."""
         before = self._source
-        self._call(begins=True)
+        self._call(begins=True, opening=True)
         try:
             source = self._open(self._text if before is None else before.same)
         except MechaError as error:
@@ -256,30 +260,11 @@ class Feed:
         with self._changed:
             self._trouble = self._trouble or str(error)
 
-    def _call(self, *, begins: bool) -> None:
+    def _call(self, *, begins: bool, opening: bool = False) -> None:
         with self._changed:
+            self._opening = opening
             self._calling = begins
             self._calls += begins
-
-
-class Silence:
-    """How long nothing has happened, by looking a few times a second.
-
-    A look that comes late counts for little: where a machine was suspended, or all of a process held up, nothing was
-    missed.
-    """
-
-    def __init__(self) -> None:
-        self._mark: int | None = None
-        self._looked_s = 0.0
-        self._lasted_s = 0.0
-
-    def look(self, mark: int | None, now_s: float) -> float:
-        """Return for how many seconds the mark was the same one; None is no mark."""
-        same = mark is not None and mark == self._mark
-        self._lasted_s = self._lasted_s + min(now_s - self._looked_s, _LONGEST_LOOK_S) if same else 0.0
-        self._mark, self._looked_s = mark, now_s
-        return self._lasted_s
 
 
 def _next(error: MechaError) -> str:
