@@ -115,9 +115,9 @@ def test_a_killed_run_gives_the_terminal_back_and_leaves_no_process(terminal: Tm
 
 
 def test_plain_gets_lines_as_a_pipe_does(terminal: Tmux) -> None:
-    terminal.run(f"clear; {DEV} --plain --duration 0.5s; echo ended")
+    terminal.run(f"clear; {DEV} --plain --duration 0.5s; echo ended $?")
 
-    lines = wait(terminal, lambda now: "ended" in now, "the end")
+    lines = wait(terminal, lambda now: "ended 0" in now, "the end")
     assert "[INFO] camera: ticking" in lines
     assert sum(line.startswith("NODE ") for line in lines) == 1
     assert terminal.told("#{alternate_on}") == "0"
