@@ -21,7 +21,7 @@ CONTROL_TOPIC = "/vision/object/control"
 _NOT_FOR_NODES = frozenset({"MECHA_TOKEN", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "JOURNAL_STREAM"})
 _STOP_DEADLINE_S = 2.0
 """For one node; the daemon as a whole has some five seconds."""
-_AT_ONCE_EVERY_S = 0.1
+_AT_ONCE_EVERY_S = 0.4
 
 
 @dataclass

@@ -8,7 +8,6 @@ from typing import Any, Literal, get_args
 ModelState = Literal["absent", "pulling", "verifying", "quantizing", "gating", "ready", "degraded"]
 MODEL_STATES: tuple[ModelState, ...] = get_args(ModelState)
 """`absent`: there is nothing to run. `ready`: what the catalog asks for is there. `degraded`: it runs, with less."""
-USABLE: frozenset[ModelState] = frozenset({"ready", "degraded"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +20,9 @@ class ModelStatus:
         stage: of the work that goes on, as `mecha.progress` names it; "" when there is none.
         completed: of that stage, in its unit; total: the same, None while nobody knows.
         wanted_by: names of the nodes whose config names it.
+        usable: it is published, and runs; also while INT8 is still being made.
+        tries: that failed in a row.
+        retry_at: when it is tried again, ISO 8601, UTC; None where nothing failed, or only a changed file would help.
     """
 
     name: str
@@ -30,6 +32,9 @@ class ModelStatus:
     completed: int = 0
     total: int | None = None
     wanted_by: tuple[str, ...] = ()
+    usable: bool = False
+    tries: int = 0
+    retry_at: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return it with the keys of its attributes."""

@@ -62,6 +62,15 @@ class ModelService:
         entry = load_catalog(self.project).get(name)
         return self._pull(entry, options, progress)
 
+    def completed(self, name: str) -> PullReport | None:
+        """Return what a pull of a model says where it has nothing to do; None where it has. Touches no network.
+
+        Raises:
+            NotFoundError: no catalog names the model.
+        """
+        entry = load_catalog(self.project).get(name)
+        return self._pulling(entry, self._work.as_frozen(PullOptions()), silent).complete()
+
     def plan(self, name: str, options: PullOptions | None = None) -> PullPlan:
         """Say what a pull would do, without doing it.
 

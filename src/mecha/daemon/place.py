@@ -1,0 +1,40 @@
+"""Where a daemon is found: its lock and its socket, in the private run-time folder of the project."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from mecha.project import Project
+from mecha.runtime.bus.place import BusPlace
+from mecha.store.locks import holder
+
+SOCKET_VARIABLE = "MECHA_SOCKET"
+"""Names the socket where it is not the default one, for the daemon and for those who look for it."""
+_LOCK_NAME = "daemon.lock"
+_SOCKET_NAME = "daemon.sock"
+
+
+class DaemonPlace:
+    """The folder of a project's daemon.
+
+    Attributes:
+        folder: mode 0700; made by `make`.
+        lock_file: held by the daemon that runs.
+        socket: where it answers.
+    """
+
+    def __init__(self, project: Project, environ: Mapping[str, str]) -> None:
+        self._place = BusPlace(project.root, environ)
+        self.folder = self._place.folder
+        self.lock_file = self.folder / _LOCK_NAME
+        named = environ.get(SOCKET_VARIABLE)
+        self.socket = Path(named).absolute() if named else self.folder / _SOCKET_NAME
+
+    def make(self) -> None:
+        """Make the folder. Raises DiskError: it cannot be made, or others can enter it."""
+        self._place.make()
+
+    @property
+    def pid(self) -> int | None:
+        """Of the daemon that runs in this project, None where none does."""
+        by = holder(self.lock_file)
+        return by.pid if by is not None else None

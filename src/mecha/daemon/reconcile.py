@@ -1,0 +1,391 @@
+"""Keeps a project as its files describe it: pulls what nodes need, runs the nodes, and follows the files.
+
+Nothing is removed here. What a file says counts when all of it can be read; until then what runs goes on.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from mecha.daemon.needs import CATALOG, LOCK, Needs, read_files, read_needs, written_files
+from mecha.daemon.nodes import Nodes
+from mecha.daemon.pulling import StoppedError, ToldPull
+from mecha.daemon.retries import Patience, Task, moment_in
+from mecha.daemon.revival import Revival
+from mecha.daemon.state import DaemonState
+from mecha.errors import BusyError, MechaError, NotFoundError
+from mecha.progress import Progress, licence_of, silent
+from mecha.project import Project
+from mecha.runtime.watch import FileWatch
+from mecha.service.models import ModelService
+from mecha.service.request import PullOptions
+
+if TYPE_CHECKING:
+    from mecha.service.report import PullReport
+
+REMEDY = "What runs goes on with what was read before; correct the file and save it."
+_HOLDING = frozenset({CATALOG, LOCK})
+"""Nothing can be pulled while these cannot be read."""
+_REST_S = 0.2
+_LONGEST_REST_S = 60.0
+_LEAVE_S = 1.0
+
+
+class Reconciler:
+    """Three threads: one reads files as they change, one brings models, one sees after nodes that were given up.
+
+    Its methods may be called from any thread.
+
+    Args:
+        project: to keep.
+        environ: of this process.
+        state: where it is told; nodes: what runs them.
+        log: called with a level and a text.
+        patience: when what failed is tried again.
+    """
+
+    def __init__(
+        self,
+        project: Project,
+        environ: Mapping[str, str],
+        state: DaemonState,
+        nodes: Nodes,
+        *,
+        log: Callable[[str, str], None],
+        patience: Patience | None = None,
+    ) -> None:
+        self._environ = environ
+        self._state = state
+        self._nodes = nodes
+        self._log = log
+        self._patience = patience or Patience()
+        self._lock = threading.RLock()
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._needs = Needs(project, None, {}, {})
+        self._service = ModelService(project, environ)
+        self._tasks: dict[str, Task] = {}
+        self._revival = Revival(state, nodes, self._patience, log)
+        # What a pull writes itself is no reason to try again what has failed.
+        self._watches = (
+            FileWatch(lambda: read_files(self._needs), lambda _: self.look()),
+            FileWatch(lambda: written_files(self._needs), lambda _: self.look(again=False)),
+        )
+        self._noticed = threading.Event()
+        self._worker = threading.Thread(target=self._work, name="reconcile", daemon=True)
+        self._keeper = threading.Thread(target=self._keep, name="revive", daemon=True)
+
+    # From any thread
+
+    @property
+    def project(self) -> Project:
+        """The project, with the settings that were valid last."""
+        with self._lock:
+            return self._needs.project
+
+    @property
+    def alive(self) -> bool:
+        """Its threads do their work."""
+        return self._worker.is_alive() and self._keeper.is_alive()
+
+    def service(self) -> ModelService:
+        """Return the service, for the settings that were valid last."""
+        with self._lock:
+            return self._service
+
+    def start(self) -> None:
+        """Read the files, start the nodes that can be started, and begin to watch and to bring models."""
+        self.look()
+        for watch in self._watches:
+            watch.start()
+        self._worker.start()
+        self._keeper.start()
+
+    def leave(self) -> None:
+        """Begin nothing any more."""
+        self._stopping.set()
+        self._wake.set()
+        self._noticed.set()
+
+    def stop(self) -> None:
+        """End its threads. A build that says nothing just now is left, and ends with this process."""
+        self.leave()
+        for watch in self._watches:
+            watch.stop()
+        for thread in (self._worker, self._keeper):
+            if thread.is_alive():
+                thread.join(_LEAVE_S)
+
+    def look(self, *, again: bool = True) -> None:
+        """Read all files now.
+
+        Args:
+            again: what had failed is tried again, as after a change.
+        """
+        with self._lock:
+            needs = read_needs(self._needs.project, self._environ, self._needs)
+            self._follow(needs, changed=again)
+        self._wake.set()
+        self._noticed.set()
+
+    def nudge(self) -> None:
+        """See after the nodes: one has changed its state."""
+        self._noticed.set()
+
+    def pull(self, name: str, options: PullOptions | None = None, progress: Progress = silent) -> "PullReport":
+        """Pull a model as `ModelService.pull` does, and tell of it; for those who ask by hand.
+
+        Raises:
+            MechaError: as `ModelService.pull`.
+            BusyError: the daemon ends.
+        """
+        with self._lock:
+            needed = name in self._tasks
+            task = self._tasks.get(name) or Task(name)
+        try:
+            return self._pulled(task, options or PullOptions(), progress)
+        except StoppedError as stopped:
+            raise BusyError(
+                f"pull of {name}: the daemon ends", hint="Pull again; it goes on where it was."
+            ) from stopped
+        except MechaError:
+            if not needed and self.service().store.published(name) is None:
+                self._state.forget_model(name)
+            raise
+
+    # The files
+
+    def _follow(self, needs: Needs, *, changed: bool) -> None:
+        """Take over what was read."""
+        if self._stopping.is_set():
+            return
+        before, self._needs = self._needs, needs
+        self._tell_faults(before.faults, needs.faults)
+        if needs.project != before.project:
+            self._service = ModelService(needs.project, self._environ)
+            try:
+                self._nodes.reload(needs.project)
+            except MechaError as error:
+                self._log("ERROR", str(error))
+        now_s = time.monotonic()
+        for name in needs.wanted:
+            task = self._tasks.setdefault(name, Task(name))
+            if changed:
+                task.change(now_s)
+            elif task.due_s is None and not task.tries:
+                # Cheap where nothing is to be done.
+                task.due_s = now_s
+            usable = self._service.store.published(name) is not None
+            self._state.set_model(name, wanted_by=needs.wanted_by(name), usable=usable)
+        for name in [name for name in self._tasks if name not in needs.wanted]:
+            del self._tasks[name]
+            self._state.forget_model(name)
+        if changed:
+            self._revival.soon(needs.models)
+        self._run_nodes()
+
+    def _tell_faults(self, before: Mapping[str, str], now: Mapping[str, str]) -> None:
+        for what in sorted(before.keys() | now.keys()):
+            text = now.get(what, "")
+            self._state.set_fault(what, text)
+            if text and text != before.get(what):
+                for line in (*text.splitlines(), REMEDY):
+                    self._log("ERROR", line)
+            elif not text:
+                self._log("INFO", f"{what}: can be read again")
+
+    def _run_nodes(self) -> None:
+        """Run every node that has what it needs; one that runs already goes on whatever became of its model."""
+        needs = self._needs
+        running = set(self._nodes.names)
+        wanted = [node for node, model in needs.models.items() if node in running or self._can_start(model)]
+        for node in needs.models:
+            if self._state.node(node) is None or node not in (*running, *wanted):
+                reason = "" if node in wanted else f"waits for {needs.models[node]}"
+                self._state.set_node(node, state="waiting", reason=reason)
+        if set(wanted) != running:
+            self._nodes.start(wanted)
+
+    def _forget_gone(self) -> None:
+        """Say nothing any more of nodes that the project has no longer and that have ended."""
+        with self._lock:
+            known = self._needs.models.keys()
+            for node in self._state.nodes():
+                if node.name not in known and node.state in {"ended", "failed", "waiting"}:
+                    self._state.forget_node(node.name)
+
+    def _can_start(self, model: str | None) -> bool:
+        """A model that no catalog has cannot come: then the node says itself what it lacks."""
+        if model is None or self._service.store.published(model) is not None:
+            return True
+        return self._needs.catalog is not None and model not in self._needs.catalog
+
+    # The work
+
+    def _work(self) -> None:
+        while not self._stopping.is_set():
+            self._wake.clear()
+            task = self._next()
+            if task is not None:
+                self._bring(task)
+                continue
+            self._wake.wait(self._rest_s())
+
+    def _keep(self) -> None:
+        while not self._stopping.is_set():
+            self._noticed.clear()
+            self._revival.turn()
+            self._forget_gone()
+            self._noticed.wait(_rest_s(self._revival.moments()))
+
+    def _next(self) -> Task | None:
+        """Return what is due; what needs no work, and so no network, first."""
+        now_s = time.monotonic()
+        with self._lock:
+            if self._needs.faults.keys() & _HOLDING:
+                self._hold()
+                return None
+            due = [task for task in self._tasks.values() if task.due_s is not None and task.due_s <= now_s]
+            store = self._service.store
+        due.sort(key=lambda task: (store.published(task.name) is None, task.due_s or 0.0))
+        return due[0] if due else None
+
+    def _hold(self) -> None:
+        """Say of models that nobody has looked at yet what they wait for."""
+        why = next(text for what, text in self._needs.faults.items() if what in _HOLDING).splitlines()[0]
+        for task in self._tasks.values():
+            known = self._state.model(task.name)
+            if known is not None and known.state == "absent":
+                self._state.set_model(task.name, state="degraded" if known.usable else "absent", reason=why)
+
+    def _rest_s(self) -> float:
+        with self._lock:
+            if self._needs.faults.keys() & _HOLDING:
+                return _LONGEST_REST_S
+            return _rest_s([task.due_s for task in self._tasks.values() if task.due_s is not None])
+
+    def _bring(self, task: Task) -> None:
+        before = self._state.model(task.name)
+        try:
+            self._verify(task)
+            self._pulled(task, PullOptions(), silent)
+        except StoppedError:
+            pass
+        except MechaError as error:
+            if before is None or before.reason != str(error):
+                self._log("ERROR", f"{task.name}: {error}")
+
+    def _verify(self, task: Task) -> None:
+        """Read the files of a model once: what happened to them while nothing ran is not seen otherwise."""
+        service = self.service()
+        if task.verified or service.store.published(task.name) is None:
+            return
+        task.verified = True
+        self._state.set_model(task.name, state="verifying", stage="verify")
+        try:
+            faults = service.verify(task.name)
+        except MechaError as error:
+            self._take_failure(task, error, task.changes)
+            raise
+        for fault in faults:
+            self._log("WARNING", f"{task.name}: {fault.file}: got {fault.got}; expected {fault.expected}")
+
+    def _pulled(self, task: Task, options: PullOptions, progress: Progress) -> "PullReport":
+        """Pull, and tell what came of it."""
+        with self._lock:
+            service, changes = self._service, task.changes
+
+        def on_stage(stage: str) -> None:
+            if (told := licence_of(stage)) is not None:
+                self._log("INFO", f"licence of {told[0]}: {told[1]}")
+                return
+            self._log("INFO", f"{task.name}: {stage}")
+            self._see(task)
+
+        told = ToldPull(task.name, self._state, progress, on_stage=on_stage, is_over=self._stopping.is_set)
+        try:
+            report = (options == PullOptions() and service.completed(task.name)) or None
+            if report is None:
+                self._state.set_model(task.name, state="pulling", reason="", stage="resolve", completed=0, total=None)
+                report = service.pull(task.name, options, told)
+        except MechaError as error:
+            self._take_failure(task, error, changes)
+            raise
+        self._take_report(task, report, changes)
+        return report
+
+    def _take_report(self, task: Task, report: "PullReport", changes: int) -> None:
+        pause_s = None
+        fault = report.int8_fault or ""
+        with self._lock:
+            now_s = time.monotonic()
+            if fault:
+                pause_s = task.fail_build(self._patience, now_s)
+            else:
+                task.succeed()
+            if task.changes != changes:
+                task.due_s = now_s
+            tries = task.tries
+        if fault or report.changed:
+            self._log("WARNING" if fault else "INFO", f"{task.name}: {fault or report.message or 'pulled'}")
+        self._state.set_model(
+            task.name,
+            state="degraded" if fault else "ready",
+            reason=f"INT8 could not be made: {fault}" if fault else "",
+            stage="",
+            completed=0,
+            total=None,
+            usable=True,
+            tries=tries,
+            retry_at=moment_in(pause_s),
+        )
+        self._tell_mirror()
+        self._see(task)
+
+    def _take_failure(self, task: Task, error: MechaError, changes: int) -> None:
+        with self._lock:
+            now_s = time.monotonic()
+            usable = self._service.store.published(task.name) is not None
+            known = self._needs.catalog is None or task.name in self._needs.catalog
+            if isinstance(error, NotFoundError) and usable and not known:
+                # Published, and of no catalog: it was added by hand, and is whole.
+                task.succeed()
+                pause_s = None
+            else:
+                pause_s = task.fail(error, self._patience, now_s)
+            if task.changes != changes:
+                task.due_s = now_s
+            tries = task.tries
+        self._state.set_model(
+            task.name,
+            state="degraded" if usable else "absent",
+            reason=str(error),
+            stage="",
+            completed=0,
+            total=None,
+            usable=usable,
+            tries=tries,
+            retry_at=moment_in(pause_s),
+        )
+        self._tell_mirror()
+
+    def _tell_mirror(self) -> None:
+        with self._lock:
+            faults = sorted({task.mirror_fault for task in self._tasks.values() if task.mirror_fault})
+        self._state.set_mirror_fault("\n".join(faults))
+
+    def _see(self, task: Task) -> None:
+        """A model may be there now: nodes that waited for it can be started, and those that failed without it."""
+        with self._lock:
+            usable = self._service.store.published(task.name) is not None
+            if usable and not self._stopping.is_set():
+                self._state.set_model(task.name, usable=True)
+                self._revival.soon(self._needs.wanted_by(task.name))
+                self._run_nodes()
+
+
+def _rest_s(moments: Iterable[float]) -> float:
+    """Return how long there is nothing to do, where something is to be done at these moments."""
+    now_s = time.monotonic()
+    return max(_REST_S, min([_LONGEST_REST_S, *(due_s - now_s for due_s in moments)]))
