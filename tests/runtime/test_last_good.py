@@ -284,8 +284,11 @@ def test_where_nothing_else_runs_nan_goes_on_and_is_told(
 ) -> None:
     slot.start(FP32)
     loader.faults.nan.add("FP32")
+    loader.faults.objects = True
 
-    assert [slot.run(FRAME).nan for _ in range(5)] == [True] * 5
+    results = [slot.run(FRAME) for _ in range(5)]
+
+    assert [(result.nan, len(result.detections)) for result in results] == [(True, 0)] * 5
     said(caplog, "m-FP32: it gives NaN; what runs stays")
 
 

@@ -8,7 +8,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 
 import numpy as np
@@ -124,7 +124,9 @@ class DetectorSlot:
                 raise
             return instead
         if result.nan:
-            return self._run_instead(running, frame, NAN) or result
+            # A box of NaN is worse than none: not even JSON can say it.
+            nothing = replace(result, detections=result.detections[:0])
+            return self._run_instead(running, frame, NAN) or nothing
         self._note(running, frame, result)
         return result
 
