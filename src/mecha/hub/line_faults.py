@@ -5,6 +5,7 @@ import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 import httpx2
 
@@ -16,17 +17,22 @@ _RETRY_HINT = "Check the network and try again; a download goes on where it stop
 _REQUEST_HINT = "Check HF_ENDPOINT and hub.endpoint: expected http://host[:port] or https://host[:port]."
 
 
+Part = Literal["name", "connection", "certificate", "tls", "proxy", "answer", "address"]
+
+
 @dataclass(frozen=True, slots=True)
 class LineFault:
     """A failure of the line, in words.
 
     Attributes:
         passing: whether trying again can help.
+        part: of the way to the server where it ends.
     """
 
     sentence: str
     hint: str
     passing: bool
+    part: Part = "connection"
 
     def error(self, what: str) -> NetworkError:
         """Return the error to raise; `what` says what was being fetched."""
@@ -40,7 +46,7 @@ def line_fault(error: httpx2.HTTPError | httpx2.InvalidURL, url: str) -> LineFau
         case httpx2.ConnectTimeout() | httpx2.PoolTimeout():
             fault = LineFault(f"{host}: no connection in time", _ENDPOINT_HINT, passing=True)
         case httpx2.ReadTimeout():
-            fault = LineFault(f"{host}: the server went silent", _RETRY_HINT, passing=True)
+            fault = LineFault(f"{host}: the server went silent", _RETRY_HINT, passing=True, part="answer")
         case httpx2.TimeoutException():
             fault = LineFault(f"{host}: the server took nothing in time", _RETRY_HINT, passing=True)
         case httpx2.ConnectError():
@@ -48,18 +54,20 @@ def line_fault(error: httpx2.HTTPError | httpx2.InvalidURL, url: str) -> LineFau
         case httpx2.NetworkError():
             fault = LineFault(f"{host}: the connection broke: {_reason(error)}", _RETRY_HINT, passing=True)
         case httpx2.RemoteProtocolError():
-            fault = LineFault(f"{host}: the connection ended in the middle of the answer", _RETRY_HINT, passing=True)
+            said = f"{host}: the connection ended in the middle of the answer"
+            fault = LineFault(said, _RETRY_HINT, passing=True, part="answer")
         case httpx2.ProxyError():
             hint = "Check HTTPS_PROXY, HTTP_PROXY and NO_PROXY."
-            fault = LineFault(f"{host}: the proxy refused: {_reason(error)}", hint, passing=True)
+            fault = LineFault(f"{host}: the proxy refused: {_reason(error)}", hint, passing=True, part="proxy")
         case httpx2.TooManyRedirects():
-            fault = LineFault(f"{host}: the server redirects without end", _ENDPOINT_HINT, passing=False)
+            said = f"{host}: the server redirects without end"
+            fault = LineFault(said, _ENDPOINT_HINT, passing=False, part="answer")
         case httpx2.UnsupportedProtocol() | httpx2.LocalProtocolError() | httpx2.InvalidURL():
-            fault = LineFault(
-                f"{shown_or_raw(url)}: not an address to ask: {_reason(error)}", _REQUEST_HINT, passing=False
-            )
+            said = f"{shown_or_raw(url)}: not an address to ask: {_reason(error)}"
+            fault = LineFault(said, _REQUEST_HINT, passing=False, part="address")
         case _:
-            fault = LineFault(f"{host}: no usable answer: {_reason(error)}", _ENDPOINT_HINT, passing=False)
+            said = f"{host}: no usable answer: {_reason(error)}"
+            fault = LineFault(said, _ENDPOINT_HINT, passing=False, part="answer")
     return fault
 
 
@@ -98,11 +106,13 @@ def _no_connection(error: httpx2.ConnectError, host: str) -> LineFault:
             "A wrong clock or a proxy that opens TLS does this: check the date, and name the proxy's certificate in "
             "SSL_CERT_FILE."
         )
-        return LineFault(f"{host}: its certificate is not trusted: {cause.verify_message}", hint, passing=False)
+        said = f"{host}: its certificate is not trusted: {cause.verify_message}"
+        return LineFault(said, hint, passing=False, part="certificate")
     if isinstance(cause, ssl.SSLError):
-        return LineFault(f"{host}: no secure connection: {cause.reason or cause}", _ENDPOINT_HINT, passing=True)
+        said = f"{host}: no secure connection: {cause.reason or cause}"
+        return LineFault(said, _ENDPOINT_HINT, passing=True, part="tls")
     if isinstance(cause, socket.gaierror):
-        return LineFault(f"{host}: the name cannot be resolved", _ENDPOINT_HINT, passing=True)
+        return LineFault(f"{host}: the name cannot be resolved", _ENDPOINT_HINT, passing=True, part="name")
     if isinstance(cause, ConnectionRefusedError):
         return LineFault(f"{host}: connection refused: nothing listens there", _ENDPOINT_HINT, passing=True)
     return LineFault(f"{host}: no connection: {_reason(error)}", _ENDPOINT_HINT, passing=True)
