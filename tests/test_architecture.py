@@ -33,6 +33,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"runtime"}),
     frozenset({"testing"}),
     frozenset({"daemon"}),
+    frozenset({"doctor"}),
     frozenset({"demo"}),
     frozenset({"cli", "__main__"}),
 )
@@ -52,7 +53,8 @@ OWNERS: dict[str, frozenset[str]] = {
     "openvino": frozenset({"detect"}),
     "platformdirs": frozenset({"project"}),
     "prometheus_client": frozenset({"daemon"}),
-    "psutil": frozenset({"store.process", "detect.session", "gate.device", "service", "runtime", "daemon"}),
+    "psutil": frozenset({"store.process", "detect.session", "gate.device", "service", "runtime", "daemon",
+                         "doctor.limits"}),
     "pycocotools": frozenset({"gate.tally"}),
     "rich": frozenset({"cli"}),
     "starlette": frozenset({"hub", "daemon"}),

@@ -50,6 +50,8 @@ def test_help_names_every_command_with_a_line(tmp_path: Path) -> None:
         "config",
         "init",
         "hub",
+        "daemon",
+        "doctor",
         "demo",
     ):
         assert f"\n  {name} " in text

@@ -27,6 +27,8 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "config": ("mecha.cli.config", "Read and change what a node runs with."),
     "init": ("mecha.cli.init", "Lay out a new project."),
     "hub": ("mecha.cli.hub", "Serve a folder as a Hub for devices on the LAN."),
+    "daemon": ("mecha.cli.daemon", "Keep this device as catalog, lock and configs describe it."),
+    "doctor": ("mecha.cli.doctor", "Look what is wrong with this device, and what to do about it."),
     "demo": ("mecha.cli.demo", "Show the whole path on this machine: no network, no camera."),
 }
 

@@ -1,0 +1,305 @@
+"""The unit of systemd: its text, as systemd itself reads it, and how it is installed and removed."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from mecha.daemon.service_unit import Host, InstalledUnit, install, installed_unit, planned, run_command, uninstall
+from mecha.daemon.unit_text import UnitPlan, unit_text
+from mecha.daemon.write_access import grant_group
+from mecha.errors import DiskError, MechaError, NodeError, NotFoundError, UsageError
+from mecha.project import Project, Settings
+
+ODD = Path('/home/me/50%: my "robot" $HOME')
+PYTHON = Path("/opt/mecha/bin/python")
+NEEDED = (Path("/opt/mecha"), Path("/usr"))
+
+needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze here")
+
+
+def plan(root: Path = Path("/opt/robot"), **changes: object) -> UnitPlan:
+    return UnitPlan(root, **({"python": PYTHON, "needed": NEEDED} | changes))  # type: ignore[arg-type]  # by name
+
+
+def lines_of(text: str, key: str) -> list[str]:
+    return [line.partition("=")[2] for line in text.splitlines() if line.startswith(f"{key}=")]
+
+
+def verified(text: str, folder: Path) -> "subprocess.CompletedProcess[str]":
+    # The user and the program must exist for systemd to be content.
+    text = text.replace("User=mecha", "User=root").replace(str(PYTHON), shutil.which("true") or "/bin/true")
+    file = folder / "mecha.service"
+    file.write_text(text)
+    return subprocess.run(
+        ["systemd-analyze", "verify", str(file)], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@needs_systemd
+@pytest.mark.parametrize(
+    "root", [Path("/opt/robot"), Path("/home/me/my robot"), ODD], ids=["plain", "at home", "odd signs"]
+)
+def test_systemd_finds_nothing_wrong_with_the_unit(root: Path, tmp_path: Path) -> None:
+    needed = (*NEEDED, Path("/home/me/.local/share/python 3"))
+    done = verified(unit_text(plan(root, environment="field", groups=("video",), needed=needed)), tmp_path)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+@needs_systemd
+@pytest.mark.parametrize("key", ["BindPaths", "ReadWritePaths", "BindReadOnlyPaths"])
+def test_systemd_reads_a_path_of_odd_signs_as_it_is(key: str, tmp_path: Path) -> None:
+    """It repeats a path that is not absolute in its own words."""
+    word = lines_of(unit_text(plan(ODD)), "BindPaths")[0].replace("/home/", "home/", 1)
+    done = verified(unit_text(plan()).replace("ProtectSystem=", f"{key}={word}\nProtectSystem="), tmp_path)
+    assert str(ODD).removeprefix("/") in done.stderr
+
+
+@needs_systemd
+def test_the_unit_is_hardened(tmp_path: Path) -> None:
+    file = tmp_path / "mecha.service"
+    file.write_text(unit_text(plan()))
+    done = subprocess.run(
+        ["systemd-analyze", "security", "--offline=yes", "--threshold=30", str(file)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    if "unrecognized option" in done.stderr:
+        pytest.skip("this systemd-analyze cannot look at a file")
+    assert done.returncode == 0, done.stdout[-2000:]
+
+
+def test_a_project_outside_of_homes_sees_no_home() -> None:
+    text = unit_text(plan())
+    assert lines_of(text, "ProtectHome") == ["yes"]
+    assert lines_of(text, "ReadWritePaths") == ['"/opt/robot"']
+    assert "BindPaths" not in text
+
+
+def test_of_a_home_a_service_sees_the_project_and_what_runs_mecha() -> None:
+    uv = Path("/home/me/.local/share/uv/python/3.12")
+    text = unit_text(plan(Path("/home/me/robot"), needed=(Path("/home/me/robot/.venv"), uv, uv / "lib", Path("/usr"))))
+    assert lines_of(text, "ProtectHome") == ["tmpfs"]
+    assert lines_of(text, "BindPaths") == ['"/home/me/robot"']
+    assert lines_of(text, "BindReadOnlyPaths") == [f'"{uv}"']
+
+
+def test_every_line_of_the_unit_is_explained_on_the_page() -> None:
+    page = (Path(__file__).parents[2] / "docs/daemon.md").read_text(encoding="utf-8")
+    text = unit_text(plan(Path("/home/me/robot"), environment="field", groups=("video",), needed=(Path("/home/uv"),)))
+    keys = {line.partition("=")[0] for line in text.partition("[X-Mecha]")[0].splitlines() if "=" in line}
+    assert {key for key in keys if f"`{key}=" not in page} == set()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": "../x"}, '--name: got "../x"; expected up to 64 letters, digits, "_" and "-"'),
+        ({"user": "Me You"}, '--user: got "Me You"; expected the name of a user of this system'),
+        (
+            {"root": Path("/opt/a\nExecStart=/bin/sh")},
+            "'/opt/a\\nExecStart=/bin/sh': cannot stand in a unit; expected a path without backslashes, control "
+            "characters and a space at its end",
+        ),
+    ],
+)
+def test_what_would_change_the_meaning_of_the_unit_is_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        plan(**changes)  # type: ignore[arg-type]  # by name
+    assert str(refused.value) == message
+
+
+@dataclass
+class System:
+    """A system of its own folder that notes which commands are run."""
+
+    unit_dir: Path
+    programs: tuple[str, ...] = ("systemctl", "systemd-sysusers")
+    is_root: bool = True
+    users: dict[str, tuple[int, int]] = field(default_factory=dict)
+    commands: list[str] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
+
+    @property
+    def host(self) -> Host:
+        return Host(
+            unit_dir=self.unit_dir,
+            run=self.run,
+            find=lambda name: f"/usr/bin/{name}" if name in self.programs else None,
+            is_root=self.is_root,
+            user=self.users.get,
+            groups=lambda: frozenset({"video", "audio"}),
+        )
+
+    def run(self, command: Sequence[str]) -> None:
+        self.commands.append(" ".join(command))
+        if command[0] in {"systemd-sysusers", "useradd"}:
+            self.users["mecha"] = (54321, os.getgid())
+
+
+@pytest.fixture
+def system(tmp_path: Path) -> System:
+    (tmp_path / "units").mkdir()
+    return System(tmp_path / "units")
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    root = tmp_path / "robot"
+    for folder in ("models", "configs/common/nodes/camera", "nodes/camera"):
+        (root / folder).mkdir(parents=True)
+    (root / "model_catalog.toml").write_text("")
+    return Project(root=root, user_level=False, environment=None, settings=Settings())
+
+
+def test_installing_makes_the_user_and_starts_what_systemd_was_told(system: System, project: Project) -> None:
+    host = system.host
+    install(planned(project, host=host), host, say=system.said.append)
+    file = system.unit_dir / "mecha.service"
+    assert system.commands == [
+        'systemd-sysusers --inline u mecha - "mecha" /var/lib/mecha /usr/sbin/nologin',
+        "systemctl daemon-reload",
+        "systemctl enable mecha.service",
+        "systemctl restart mecha.service",
+    ]
+    assert lines_of(file.read_text(), "SupplementaryGroups") == ["video"]
+    assert installed_unit(project.root, system.unit_dir) == InstalledUnit("mecha", project.root, "mecha")
+    assert system.said[0] == "made the user mecha"
+    assert system.said[-2:] == [f"wrote {file}", "started mecha.service; its log: journalctl -u mecha -f"]
+    assert stat_of(project.models_dir) & 0o070 == 0o070
+
+
+def stat_of(path: Path) -> int:
+    return path.stat().st_mode & 0o777
+
+
+def test_installing_again_brings_the_unit_up_to_date(system: System, project: Project) -> None:
+    system.users["robot"] = (project.root.stat().st_uid, os.getgid())
+    for environment in (None, "field"):
+        named = Project(root=project.root, user_level=False, environment=environment, settings=Settings())
+        install(planned(named, user="robot", host=system.host), system.host, start=False, say=system.said.append)
+    assert 'Environment="MECHA_ENV=field"' in (system.unit_dir / "mecha.service").read_text()
+    assert system.said[-1] == "enabled mecha.service; it starts with the system, or with: systemctl start mecha"
+    assert all("made the user" not in line for line in system.said)
+
+
+def test_uninstalling_removes_the_unit_and_says_what_stays(system: System, project: Project) -> None:
+    install(planned(project, host=system.host), system.host, say=system.said.append)
+    system.commands.clear()
+    uninstall("mecha", project.root, system.host, say=system.said.append)
+    assert system.commands == ["systemctl disable --now mecha.service", "systemctl daemon-reload"]
+    assert not (system.unit_dir / "mecha.service").exists()
+    assert installed_unit(project.root, system.unit_dir) is None
+    assert system.said[-1] == (
+        "left as they are: the project, the user mecha, /var/lib/mecha, /var/cache/mecha, /etc/mecha/mecha.env"
+    )
+
+
+def refused(doing: Callable[[], None]) -> tuple[type[MechaError], str]:
+    with pytest.raises(MechaError) as error:
+        doing()
+    return type(error.value), str(error.value)
+
+
+def test_a_unit_of_somebody_else_or_of_another_project_stays(system: System, project: Project) -> None:
+    file = system.unit_dir / "mecha.service"
+    file.write_text("[Service]\nExecStart=/usr/bin/something\n")
+    doing = lambda: install(planned(project, host=system.host), system.host, say=system.said.append)  # noqa: E731
+    assert refused(doing) == (UsageError, f"{file}: was not written by mecha; it stays")
+    file.write_text(unit_text(plan(Path("/opt/other"))))
+    expected = f"{file}: is the service of /opt/other; expected that of {project.root}"
+    assert refused(doing) == (UsageError, expected)
+    assert refused(lambda: uninstall("mecha", project.root, system.host, say=system.said.append)) == (
+        UsageError,
+        expected,
+    )
+    assert system.commands == []
+
+
+def test_a_service_that_is_not_there_cannot_be_uninstalled(system: System, project: Project) -> None:
+    assert refused(lambda: uninstall("mecha", project.root, system.host, say=system.said.append)) == (
+        NotFoundError,
+        f"{system.unit_dir}/mecha.service: no such unit",
+    )
+
+
+def test_only_root_installs_and_only_where_there_is_systemd(system: System, project: Project) -> None:
+    system.is_root = False
+    doing = lambda: install(planned(project, host=system.host), system.host, say=system.said.append)  # noqa: E731
+    assert refused(doing) == (DiskError, f"{system.unit_dir}: only root may install a service")
+    system.programs = ()
+    assert refused(doing) == (NotFoundError, "no systemctl here: services are systemd's")
+
+
+def test_a_user_that_nothing_can_make_is_told(system: System, project: Project) -> None:
+    system.programs = ("systemctl",)
+    assert refused(lambda: install(planned(project, host=system.host), system.host, say=system.said.append)) == (
+        NotFoundError,
+        'no user "mecha", and neither systemd-sysusers nor useradd to make it',
+    )
+
+
+def test_a_command_that_says_no_is_told_with_what_it_says() -> None:
+    assert refused(lambda: run_command(("sh", "-c", "echo it is broken >&2; exit 3"))) == (
+        NodeError,
+        "`sh -c echo it is broken >&2; exit 3`: it is broken",
+    )
+
+
+def test_the_socket_of_a_service_is_looked_for_in_its_own_folder() -> None:
+    unit = InstalledUnit("arm", Path("/opt/robot"), "mecha")
+    assert unit.environ({"XDG_RUNTIME_DIR": "/run/user/0", "A": "b"}) == {"XDG_RUNTIME_DIR": "/run/arm", "A": "b"}
+
+
+def other_group() -> int:
+    """A group that this user may give files to."""
+    if os.geteuid() == 0:
+        return 54321
+    return next((group for group in os.getgroups() if group != os.getgid()), os.getgid())
+
+
+def test_the_group_gets_what_the_daemon_writes_and_reads_what_it_reads(project: Project) -> None:
+    root, group = project.root, other_group()
+    model, node = root / "models/a/model.onnx", root / "nodes/camera/node.py"
+    model.parent.mkdir(mode=0o700)
+    for file, mode in ((model, 0o600), (node, 0o600)):
+        file.write_text("")
+        file.chmod(mode)
+    kept = root / "src"
+    kept.mkdir(mode=0o700)
+    assert grant_group(root, group) > 0
+    assert [stat_of(path) & 0o070 for path in (root, model.parent, model, node, node.parent)] == [
+        0o070,
+        0o070,
+        0o060,
+        0o040,
+        0o050,
+    ]
+    assert {path.stat().st_gid for path in (root, model, node)} == {group}
+    assert stat_of(kept) == 0o700
+    assert grant_group(root, group) == 0
+
+
+def test_links_and_files_with_a_second_name_are_left_alone(project: Project, tmp_path: Path) -> None:
+    secret, linked, blob = tmp_path / "secret", tmp_path / "private", tmp_path / "blob"
+    linked.mkdir(mode=0o700)
+    for file in (secret, blob):
+        file.write_text("")
+        file.chmod(0o600)
+    (project.models_dir / "link").symlink_to(secret)
+    (project.models_dir / "folder").symlink_to(linked)
+    os.link(blob, project.models_dir / "model.onnx")
+    os.mkfifo(project.models_dir / "pipe", 0o600)
+    grant_group(project.root, other_group())
+    assert [stat_of(path) for path in (secret, blob, linked, project.models_dir / "pipe")] == [
+        0o600,
+        0o600,
+        0o700,
+        0o600,
+    ]
