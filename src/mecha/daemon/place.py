@@ -19,7 +19,7 @@ class DaemonPlace:
     Attributes:
         folder: mode 0700; made by `make`.
         lock_file: held by the daemon that runs.
-        socket: where it answers.
+        socket: where one that is started answers, unless it is told otherwise.
     """
 
     def __init__(self, project: Project, environ: Mapping[str, str]) -> None:
@@ -32,6 +32,22 @@ class DaemonPlace:
     def make(self) -> None:
         """Make the folder. Raises DiskError: it cannot be made, or others can enter it."""
         self._place.make()
+
+    def note(self, address: Path) -> None:
+        """Write down where the daemon answers, for those who look for it."""
+        self._note.write_text(str(address), encoding="utf-8")
+
+    @property
+    def address(self) -> Path:
+        """Where the daemon that runs answers."""
+        try:
+            return Path(self._note.read_text(encoding="utf-8"))
+        except OSError:
+            return self.socket
+
+    @property
+    def _note(self) -> Path:
+        return self.folder / "daemon.address"
 
     @property
     def pid(self) -> int | None:
