@@ -3,12 +3,13 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
+from mecha.daemon.identity import Identity, barrier
 from mecha.daemon.service_unit import Host, InstalledUnit, install, installed_unit, planned, run_command, uninstall
 from mecha.daemon.unit_text import UnitPlan, unit_text
 from mecha.daemon.write_access import grant_group
@@ -150,8 +151,23 @@ def system(tmp_path: Path) -> System:
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Project:
-    root = tmp_path / "robot"
+def reachable() -> Iterator[Path]:
+    """A folder that everybody may reach; those of pytest are its user's alone."""
+    folder = Path("/var/tmp") / f"mecha-unit-{os.getpid()}"
+    folder.mkdir(mode=0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def planned_here(project: Project, system: System, user: str = "mecha") -> UnitPlan:
+    """Of a Python that everybody may reach."""
+    plan = planned(project, user=user, host=system.host)
+    return replace(plan, python=Path(shutil.which("env") or "/usr/bin/env"), needed=(Path("/usr"),))
+
+
+@pytest.fixture
+def project(reachable: Path) -> Project:
+    root = reachable / "robot"
     for folder in ("models", "configs/common/nodes/camera", "nodes/camera"):
         (root / folder).mkdir(parents=True)
     (root / "model_catalog.toml").write_text("")
@@ -159,8 +175,7 @@ def project(tmp_path: Path) -> Project:
 
 
 def test_installing_makes_the_user_and_starts_what_systemd_was_told(system: System, project: Project) -> None:
-    host = system.host
-    install(planned(project, host=host), host, say=system.said.append)
+    install(planned_here(project, system), system.host, say=system.said.append)
     file = system.unit_dir / "mecha.service"
     assert system.commands == [
         'systemd-sysusers --inline u mecha - "mecha" /var/lib/mecha /usr/sbin/nologin',
@@ -183,14 +198,14 @@ def test_installing_again_brings_the_unit_up_to_date(system: System, project: Pr
     system.users["robot"] = (project.root.stat().st_uid, os.getgid())
     for environment in (None, "field"):
         named = Project(root=project.root, user_level=False, environment=environment, settings=Settings())
-        install(planned(named, user="robot", host=system.host), system.host, start=False, say=system.said.append)
+        install(planned_here(named, system, "robot"), system.host, start=False, say=system.said.append)
     assert 'Environment="MECHA_ENV=field"' in (system.unit_dir / "mecha.service").read_text()
     assert system.said[-1] == "enabled mecha.service; it starts with the system, or with: systemctl start mecha"
     assert all("made the user" not in line for line in system.said)
 
 
 def test_uninstalling_removes_the_unit_and_says_what_stays(system: System, project: Project) -> None:
-    install(planned(project, host=system.host), system.host, say=system.said.append)
+    install(planned_here(project, system), system.host, say=system.said.append)
     system.commands.clear()
     uninstall("mecha", project.root, system.host, say=system.said.append)
     assert system.commands == ["systemctl disable --now mecha.service", "systemctl daemon-reload"]
@@ -235,6 +250,28 @@ def test_only_root_installs_and_only_where_there_is_systemd(system: System, proj
     assert refused(doing) == (DiskError, f"{system.unit_dir}: only root may install a service")
     system.programs = ()
     assert refused(doing) == (NotFoundError, "no systemctl here: services are systemd's")
+
+
+def test_a_project_that_the_user_of_the_service_cannot_reach_is_refused_before_the_unit_is_written(
+    system: System, project: Project
+) -> None:
+    private = project.root.parent
+    private.chmod(0o700)
+    doing = lambda: install(planned_here(project, system), system.host, say=system.said.append)  # noqa: E731
+    assert refused(doing) == (
+        DiskError,
+        f"{project.root}: mecha cannot read it: {private} does not let others through",
+    )
+    assert list(system.unit_dir.iterdir()) == []
+
+
+def test_what_is_above_a_folder_that_is_bound_does_not_matter(project: Project) -> None:
+    who = Identity("somebody", 54321, frozenset(), own=False)
+    project.root.parent.chmod(0o700)
+    assert barrier(project.models_dir, who) == project.root.parent
+    assert barrier(project.models_dir, who, within=project.root) is None
+    project.models_dir.chmod(0o700)
+    assert barrier(project.models_dir, who, within=project.root) == project.models_dir
 
 
 def test_a_user_that_nothing_can_make_is_told(system: System, project: Project) -> None:

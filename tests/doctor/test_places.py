@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from mecha.daemon.identity import Identity
+from mecha.daemon.unit_text import UnitPlan
 from mecha.doctor.cameras import camera_findings
 from mecha.doctor.files import NodeConfigs, project_findings, read_configs
+from mecha.doctor.finding import Finding
 from mecha.doctor.folders import disk_findings, folder_findings
-from mecha.doctor.identity import Identity
 from mecha.errors import NotFoundError
 from mecha.project import Project, Settings, bundled_dir, find_project
 
@@ -36,8 +38,11 @@ def reachable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-def of(root: Path) -> Project:
-    return Project(root=root, user_level=False, environment=None, settings=Settings())
+def of_service(root: Path, user: Identity) -> list[Finding]:
+    """What is found for a service whose Python everybody may reach."""
+    project = Project(root=root, user_level=False, environment=None, settings=Settings())
+    plan = UnitPlan(root, python=Path(shutil.which("env") or "/usr/bin/env"), needed=(Path("/usr"),))
+    return list(folder_findings(project, {}, user, plan))
 
 
 def test_this_user_may_write_in_its_own_project(project: Project, tmp_path: Path) -> None:
@@ -49,17 +54,15 @@ def test_this_user_may_write_in_its_own_project(project: Project, tmp_path: Path
 def test_a_folder_that_lets_the_user_of_the_service_through_to_nothing_is_named(reachable: Path) -> None:
     (reachable / "private/robot").mkdir(parents=True)
     (reachable / "private").chmod(0o700)
-    (finding,) = folder_findings(of(reachable / "private/robot"), {}, SOMEBODY)
+    (finding,) = of_service(reachable / "private/robot", SOMEBODY)
     assert finding.what == f"{reachable}/private does not let somebody through to the project"
-    assert finding.remedy == f"chmod o+x {reachable}/private, or move the project, for example to /opt."
-    bound = folder_findings(of(reachable / "private/robot"), {}, SOMEBODY, bound=True)
-    assert all("through" not in item.what for item in bound)
+    assert finding.remedy == f"chmod o+rx {reachable}/private, or move the project, for example to /opt."
 
 
 def test_where_the_user_of_the_service_cannot_write_is_told_with_the_command(reachable: Path) -> None:
     (reachable / "models").mkdir()
     (reachable / "models").chmod(0o777)
-    found = list(folder_findings(of(reachable), {}, SOMEBODY))
+    found = of_service(reachable, SOMEBODY)
     assert [(item.level, item.what) for item in found] == [
         ("wrong", f"somebody cannot write in {reachable}: the project (mecha.lock)"),
         ("wrong", f"somebody cannot write in {reachable}: configs"),
@@ -69,7 +72,7 @@ def test_where_the_user_of_the_service_cannot_write_is_told_with_the_command(rea
     )
     member = Identity("somebody", 54321, frozenset({reachable.stat().st_gid}), own=False)
     reachable.chmod(0o775)
-    assert [item.level for item in folder_findings(of(reachable), {}, member)] == ["ok"]
+    assert [item.level for item in of_service(reachable, member)] == ["ok"]
 
 
 def test_only_the_class_that_a_user_is_in_counts(tmp_path: Path) -> None:

@@ -9,7 +9,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mecha.daemon.unit_text import CAMERA_GROUPS, DEFAULT_NAME, DEFAULT_USER, UnitPlan, unit_text
+from mecha.daemon.identity import Identity
+from mecha.daemon.unit_text import (
+    CAMERA_GROUPS,
+    DEFAULT_NAME,
+    DEFAULT_USER,
+    UnitPlan,
+    hidden_from,
+    unit_text,
+)
 from mecha.daemon.write_access import grant_group
 from mecha.errors import DiskError, NodeError, NotFoundError, UsageError
 from mecha.project import Project
@@ -134,6 +142,8 @@ def install(plan: UnitPlan, host: Host, *, start: bool = True, say: Callable[[st
         _make_user(plan, host)
         say(f"made the user {plan.user}")
         found = host.user(plan.user)
+    if found is not None:
+        _require_reach(plan, Identity(plan.user, found[0], frozenset({found[1]}), own=False))
     if found is not None and found[0] not in {0, plan.root.stat().st_uid}:
         changed = grant_group(plan.root, found[1])
         if changed:
@@ -229,6 +239,19 @@ def _require_own(name: str, host: Host, root: Path) -> None:
             f"{file}: is the service of {found.project}; expected that of {root}",
             hint="Choose another --name: one service for each project.",
         )
+
+
+def _require_reach(plan: UnitPlan, who: Identity) -> None:
+    hidden = hidden_from(plan, who)
+    # The project itself is opened to the user in the next step.
+    if hidden is None or hidden[1] == plan.root:
+        return
+    path, stopped = hidden
+    raise DiskError(
+        f"{path}: {who.name} cannot read it: {stopped} does not let others through",
+        hint="`chmod o+rx` that folder, put project and Python where others may read (/opt), or name the owner of "
+        "the project by --user.",
+    )
 
 
 def _make_user(plan: UnitPlan, host: Host) -> None:

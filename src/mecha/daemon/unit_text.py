@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import mecha
+from mecha.daemon.identity import Identity, barrier
 from mecha.errors import UsageError
 from mecha.words import is_printable
 
@@ -69,6 +70,19 @@ class UnitPlan:
     def at_home(self) -> bool:
         """Whether the project lies in a folder that the service sees nothing else of."""
         return is_at_home(self.root)
+
+
+def hidden_from(plan: UnitPlan, who: Identity) -> tuple[Path, Path] | None:
+    """Return what the user of a service cannot reach of what it needs, and the folder that stops it; None for nothing.
+
+    A project or a Python in a home folder is bound where the service sees it, so that what is above does not matter.
+    """
+    bound = (plan.root, *_bound(plan))
+    for path in (plan.root, plan.python, plan.python.resolve(), *plan.needed):
+        within = next((folder for folder in bound if path.is_relative_to(folder)), None) if is_at_home(path) else None
+        if (stopped := barrier(path, who, within=within)) is not None:
+            return path, stopped
+    return None
 
 
 def is_at_home(path: Path) -> bool:
@@ -168,13 +182,18 @@ def unit_text(plan: UnitPlan) -> str:
 
 def _file_system(plan: UnitPlan) -> list[str]:
     """Return what the service sees of the disk: all of it read-only, no home folders, the project to write in."""
-    needed = {path for path in plan.needed if is_at_home(path) and not path.is_relative_to(plan.root)}
-    outermost = sorted(path for path in needed if not needed & set(path.parents))
+    outermost = _bound(plan)
     lines = ["ProtectSystem=strict"]
     lines.append("ProtectHome=tmpfs" if plan.at_home or outermost else "ProtectHome=yes")
     lines.append(f"{'BindPaths' if plan.at_home else 'ReadWritePaths'}={_quoted(plan.root)}")
     lines += [f"BindReadOnlyPaths={_quoted(path)}" for path in outermost]
     return lines
+
+
+def _bound(plan: UnitPlan) -> list[Path]:
+    """Return the folders of homes that the service must see to run mecha, those in the project apart."""
+    needed = {path for path in plan.needed if is_at_home(path) and not path.is_relative_to(plan.root)}
+    return sorted(path for path in needed if not needed & set(path.parents))
 
 
 def _specifiers(text: str) -> str:

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from mecha.daemon.identity import Identity
 from mecha.doctor.finding import Finding, note, ok, wrong
-from mecha.doctor.identity import Identity
 from mecha.runtime.sources.device import cameras_here, device_number
 from mecha.words import printable
 

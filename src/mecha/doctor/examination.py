@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from mecha.daemon.identity import Identity
 from mecha.daemon.service_unit import installed_unit
-from mecha.daemon.unit_text import CAMERA_GROUPS, is_at_home
+from mecha.daemon.unit_text import CAMERA_GROUPS
 from mecha.doctor.cameras import camera_findings
 from mecha.doctor.clock import clock_findings
 from mecha.doctor.cpu import cpu_findings
@@ -15,7 +16,6 @@ from mecha.doctor.finding import Finding, wrong
 from mecha.doctor.folders import disk_findings, folder_findings
 from mecha.doctor.heat import heat_findings
 from mecha.doctor.hubs import hub_findings
-from mecha.doctor.identity import Identity
 from mecha.doctor.limits import limit_findings
 from mecha.doctor.proxies import proxy_findings
 from mecha.doctor.runtime import runtime_findings
@@ -75,7 +75,7 @@ def _of_project(project: Project, asked: Asked, who: Identity | None) -> Iterato
     user = user or Identity.current()
     configs = read_configs(project, environ)
     yield from project_findings(project, configs)
-    yield from folder_findings(project, environ, user, bound=unit is not None and is_at_home(project.root))
+    yield from folder_findings(project, environ, user)
     yield from disk_findings(project, environ)
     yield from camera_findings(configs.read, user)
     if fault is not None:

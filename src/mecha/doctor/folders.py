@@ -5,8 +5,9 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+from mecha.daemon.identity import Identity
+from mecha.daemon.unit_text import UnitPlan, hidden_from
 from mecha.doctor.finding import Finding, note, ok, wrong
-from mecha.doctor.identity import Identity
 from mecha.project import Project, cache_dir
 from mecha.store.faults import RESERVE_BYTES, disk_of, existing_folder, free_bytes, on_one_disk
 from mecha.words import size_words
@@ -17,21 +18,24 @@ _LEAST_FILES = 1000
 
 
 def folder_findings(
-    project: Project, environ: Mapping[str, str], user: Identity, *, bound: bool = False
+    project: Project, environ: Mapping[str, str], user: Identity, plan: UnitPlan | None = None
 ) -> Iterator[Finding]:
     """Give whether a user may write where mecha writes.
 
     Args:
-        user: who runs mecha.
-        bound: the project is bound into a home folder that is empty otherwise, so that its parents do not matter.
+        user: who runs mecha; another one than of this process does so as a service.
+        plan: what such a service runs; by default the Python and the mecha of this process.
     """
     root = project.root
-    if not user.own and not bound and (barred := _barred(root, user)) is not None:
+    hidden = None if user.own else hidden_from(plan or UnitPlan(root), user)
+    if hidden is not None:
+        path, stopped = hidden
+        what, move = ("the project", "the project") if path == root else (str(path), "what runs mecha")
         yield wrong(
             "folder",
-            f"{barred} does not let {user.name} through to the project",
-            "Nothing of the project can be read.",
-            f"chmod o+x {barred}, or move the project, for example to /opt.",
+            f"{stopped} does not let {user.name} through to {what}",
+            "The service does not start.",
+            f"chmod o+rx {stopped}, or move {move}, for example to /opt.",
         )
         return
     places = {
@@ -99,11 +103,6 @@ def _free_files(disk: Path) -> int | None:
 def _may_write(folder: Path, user: Identity) -> bool:
     """Tell whether a folder can be written, or made where it is not there."""
     return user.may_write_in(folder if folder.is_dir() else existing_folder(folder))
-
-
-def _barred(folder: Path, user: Identity) -> Path | None:
-    """Return the folder above that does not let a user through, None where all do."""
-    return next((above for above in reversed(folder.parents) if not user.may_enter(above)), None)
 
 
 def _grant(folder: Path, user: Identity) -> str:

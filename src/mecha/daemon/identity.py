@@ -85,6 +85,17 @@ class Identity:
         return self.uid == 0 or _granted(status, self) & bits == bits
 
 
+def barrier(path: Path, who: Identity, *, within: Path | None = None) -> Path | None:
+    """Return the outermost folder that does not let a user through to a path, or the path itself; None where all do.
+
+    Args:
+        within: what is above this folder does not matter; None where all of it does.
+    """
+    above = [folder for folder in reversed(path.parents) if within is None or folder.is_relative_to(within)]
+    closed = next((folder for folder in above if not who.may_enter(folder)), None)
+    return closed or (None if who.may_read(path) else path)
+
+
 def _granted(status: os.stat_result, who: Identity) -> int:
     """Return the three bits of the mode that hold for a user: of the owner, of the group, or of all others."""
     mode = stat.S_IMODE(status.st_mode)
