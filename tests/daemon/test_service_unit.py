@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 
 from mecha.daemon.identity import Identity, barrier
+from mecha.daemon.place import DaemonPlace
 from mecha.daemon.service_unit import Host, InstalledUnit, install, installed_unit, planned, run_command, uninstall
 from mecha.daemon.unit_text import UnitPlan, unit_text
 from mecha.daemon.write_access import grant_group
 from mecha.errors import DiskError, MechaError, NodeError, NotFoundError, UsageError
 from mecha.project import Project, Settings
+from mecha.store.locks import exclusive
 
 ODD = Path('/home/me/50%: my "robot" $HOME')
 PYTHON = Path("/opt/mecha/bin/python")
@@ -292,6 +294,27 @@ def test_a_command_that_says_no_is_told_with_what_it_says() -> None:
 def test_the_socket_of_a_service_is_looked_for_in_its_own_folder() -> None:
     unit = InstalledUnit("arm", Path("/opt/robot"), "mecha")
     assert unit.environ({"XDG_RUNTIME_DIR": "/run/user/0", "A": "b"}) == {"XDG_RUNTIME_DIR": "/run/arm", "A": "b"}
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root makes folders in /run")
+def test_the_daemon_of_a_service_is_found_by_root_where_it_runs(
+    system: System, project: Project, tmp_path: Path
+) -> None:
+    name, environ = f"mecha-test-{os.getpid()}", {"XDG_RUNTIME_DIR": str(tmp_path / "own")}
+    unit = replace(planned_here(project, system), name=name)
+    (system.unit_dir / unit.file_name).write_text(unit_text(unit))
+    folder = Path("/run") / name
+    folder.mkdir(mode=0o700)
+    try:
+        service = DaemonPlace(project, InstalledUnit(name, project.root, "mecha").environ(environ))
+        service.make()
+        found = DaemonPlace.of_running(project, environ, unit_dir=system.unit_dir)
+        assert found.folder == DaemonPlace(project, environ).folder
+        with exclusive(service.lock_file, timeout_s=0):
+            found = DaemonPlace.of_running(project, environ, unit_dir=system.unit_dir)
+            assert (found.folder, found.pid) == (service.folder, os.getpid())
+    finally:
+        shutil.rmtree(folder)
 
 
 def other_group() -> int:

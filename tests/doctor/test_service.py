@@ -1,6 +1,7 @@
 """What systemd says of the service, in words; and the command as a whole."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from mecha.cli.doctor import finding_lines
+from mecha.daemon.place import DaemonPlace
 from mecha.doctor.finding import exit_code, note, ok, wrong
-from mecha.doctor.service import service_findings, unit_findings, unit_state
+from mecha.doctor.service import service_findings, status_findings, unit_findings, unit_state
 from mecha.project import find_project
+from mecha.store.locks import exclusive
 
 RUNS = {"ActiveState": "active", "SubState": "running", "Result": "success", "NRestarts": "0"}
 
@@ -57,6 +60,34 @@ def test_without_a_service_it_is_told_that_nothing_runs(tmp_path: Path) -> None:
     (tmp_path / "model_catalog.toml").write_text("")
     (finding,) = service_findings(find_project(tmp_path, {}), {"XDG_RUNTIME_DIR": str(tmp_path)}, None)
     assert finding.what == "it does not run, and no service is installed"
+
+
+def test_what_a_daemon_says_of_itself_is_told() -> None:
+    well = {"ready": True, "why": "", "catalog_fault": "", "mirror_fault": ""}
+
+    def found(**changes: object) -> list[tuple[str, str]]:
+        return [(item.level, item.what) for item in status_findings(well | changes)]
+
+    assert found() == [("ok", "it is ready")]
+    assert found(catalog_fault="model_catalog.toml:3: unknown key") == [
+        ("wrong", "it goes on with older files: model_catalog.toml:3: unknown key"),
+        ("ok", "it is ready"),
+    ]
+    assert found(ready=False, mirror_fault="http://hub: no answer") == [
+        ("note", "it brings no models: http://hub: no answer")
+    ]
+    assert found(ready=False, why="yolov8n is being pulled") == [("note", "it is not ready: yolov8n is being pulled")]
+
+
+def test_a_daemon_that_runs_and_does_not_answer_is_wrong(tmp_path: Path) -> None:
+    (tmp_path / "model_catalog.toml").write_text("")
+    project, environ = find_project(tmp_path, {}), {"XDG_RUNTIME_DIR": str(tmp_path)}
+    place = DaemonPlace(project, environ)
+    place.make()
+    with exclusive(place.lock_file, timeout_s=0):
+        runs, silent = service_findings(project, environ, None)
+    assert runs.what == f"it runs in process {os.getpid()}; no service is installed that starts it with the system"
+    assert silent.level == "wrong"
 
 
 def test_only_what_has_to_be_changed_makes_the_exit_code_3() -> None:

@@ -68,7 +68,7 @@ def status(
     from mecha.daemon.place import DaemonPlace
 
     project = required_project(environment)
-    told = asked_status(DaemonPlace(project, os.environ))
+    told = asked_status(DaemonPlace.of_running(project, os.environ))
     if as_json:
         echo_json(told or {"schema": 1, "running": False, "project": str(project.root)})
         raise typer.Exit(0 if told else NotFoundError.exit_code)
@@ -84,7 +84,7 @@ def stop(environment: Environment = None) -> None:
     from mecha.daemon.place import DaemonPlace
 
     project = required_project(environment)
-    place = DaemonPlace(project, os.environ)
+    place = DaemonPlace.of_running(project, os.environ)
     pid = place.pid
     if pid is None:
         raise _none_runs(project.root)

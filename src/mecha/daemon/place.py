@@ -29,6 +29,24 @@ class DaemonPlace:
         named = environ.get(SOCKET_VARIABLE)
         self.socket = Path(named).absolute() if named else self.folder / _SOCKET_NAME
 
+    @classmethod
+    def of_running(cls, project: Project, environ: Mapping[str, str], *, unit_dir: Path | None = None) -> "DaemonPlace":
+        """Return where the daemon that runs is looked for: at this user's, else at the project's service.
+
+        The folder of a service belongs to its user: only that one and root see that it runs.
+
+        Args:
+            unit_dir: where services are installed; systemd's own by default.
+        """
+        from mecha.daemon.service_unit import UNIT_DIR, installed_unit
+
+        own = cls(project, environ)
+        unit = None if own.pid is not None else installed_unit(project.root, unit_dir or UNIT_DIR)
+        if unit is None:
+            return own
+        service = cls(project, unit.environ(environ))
+        return service if service.pid is not None else own
+
     def make(self) -> None:
         """Make the folder. Raises DiskError: it cannot be made, or others can enter it."""
         self._place.make()

@@ -3,10 +3,13 @@
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
+from typing import Any
 
+from mecha.daemon.asking import asked_status
 from mecha.daemon.place import DaemonPlace
 from mecha.daemon.service_unit import InstalledUnit
 from mecha.doctor.finding import Finding, note, ok, wrong
+from mecha.errors import MechaError
 from mecha.project import Project
 from mecha.runtime.bus.place import BusPlace
 
@@ -22,13 +25,12 @@ def service_findings(project: Project, environ: Mapping[str, str], unit: Install
     Args:
         unit: its service, None where none is installed.
     """
-    if unit is not None:
-        told = unit_state(unit.name)
-        if told is not None:
-            yield from unit_findings(unit.name, told)
-            return
-    pid = DaemonPlace(project, environ).pid
-    if unit is not None:
+    place = DaemonPlace.of_running(project, environ)
+    pid = place.pid
+    told = None if unit is None else unit_state(unit.name)
+    if unit is not None and told is not None:
+        yield from unit_findings(unit.name, told)
+    elif unit is not None:
         yield note(
             CHECK,
             f"the service {unit.name} is installed, and systemd does not answer",
@@ -41,6 +43,52 @@ def service_findings(project: Project, environ: Mapping[str, str], unit: Install
         yield ok(CHECK, "it does not run; nodes of this project do")
     else:
         yield ok(CHECK, "it does not run, and no service is installed")
+    if pid is not None:
+        yield from _answer(place, pid)
+
+
+def _answer(place: DaemonPlace, pid: int) -> Iterator[Finding]:
+    """Give what the daemon says of itself."""
+    try:
+        told = asked_status(place)
+    except MechaError as error:
+        yield wrong(CHECK, str(error), "It may hang.", error.hint or f"kill {pid}, and start it again.")
+        return
+    if told is None:
+        return
+    yield from status_findings(told)
+
+
+def status_findings(told: Mapping[str, Any]) -> Iterator[Finding]:
+    """Give what a daemon that runs says is wrong.
+
+    Args:
+        told: what `GET /api/status` answers.
+    """
+    for fault in str(told.get("catalog_fault") or "").splitlines():
+        yield wrong(
+            CHECK,
+            f"it goes on with older files: {fault}",
+            "What was changed since then does not count.",
+            "Correct the line that it names.",
+        )
+    mirror = str(told.get("mirror_fault") or "")
+    if mirror:
+        yield note(
+            CHECK,
+            f"it brings no models: {mirror}",
+            "What is there runs on; it tries again by itself.",
+            "See what is said of the hub below.",
+        )
+    if told.get("ready"):
+        yield ok(CHECK, "it is ready")
+    elif not mirror:
+        yield note(
+            CHECK,
+            f"it is not ready: {told.get('why') or 'it does not say why'}",
+            "A model that a node needs is not there yet, or a node does not run.",
+            "`mecha daemon status` shows how far it is.",
+        )
 
 
 def unit_state(name: str) -> dict[str, str] | None:
