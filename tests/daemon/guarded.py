@@ -1,0 +1,108 @@
+"""An application behind `Access`, answering over real connections, and requests made byte by byte."""
+
+import http.client
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from mecha.daemon.access import LISTENER_KEY
+from mecha.daemon.connection import GuardedConnection
+
+TOKEN = "a-token-of-this-test-0123456789"
+BEARER = {"Authorization": f"Bearer {TOKEN}"}
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: http.client.HTTPMessage
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass(frozen=True)
+class Answering:
+    """An application that answers at an address of this machine, or at a path."""
+
+    address: tuple[str, int] | str
+
+    def connect(self) -> socket.socket:
+        unix = isinstance(self.address, str)
+        connection = socket.socket(socket.AF_UNIX if unix else socket.AF_INET, socket.SOCK_STREAM)
+        connection.settimeout(10)
+        connection.connect(self.address)
+        return connection
+
+    def ask(self, path: str, method: str = "GET", body: bytes | None = None, **headers: str) -> Answer:
+        """Ask without any tidying of the path; `if_match="x"` sends `If-Match: x`."""
+        names = {name.replace("_", "-"): value for name, value in headers.items()}
+        connection = http.client.HTTPConnection("127.0.0.1" if isinstance(self.address, str) else self.address[0])
+        with self.connect() as opened:
+            connection.sock = opened
+            if not isinstance(self.address, str):
+                connection.port = self.address[1]
+            connection.request(method, path, body=body, headers=names)
+            response = connection.getresponse()
+            return Answer(response.status, response.headers, response.read())
+
+
+def raw(answering: Answering, text: bytes, *, then: Callable[[socket.socket], None] = lambda opened: None) -> bytes:
+    """Send bytes as they are, and return all that comes until the other end closes."""
+    with answering.connect() as opened:
+        opened.sendall(text)
+        then(opened)
+        return rest_of(opened)
+
+
+def rest_of(opened: socket.socket) -> bytes:
+    parts = []
+    try:
+        while part := opened.recv(65536):
+            parts.append(part)
+    except ConnectionError:
+        pass
+    return b"".join(parts)
+
+
+@contextmanager
+def answering(
+    app: ASGIApp, *, unix: Path | None = None, connection: type[GuardedConnection] = GuardedConnection
+) -> Iterator[Answering]:
+    """Serve an application as the daemon does, from a thread."""
+
+    async def marked(scope: Scope, receive: Receive, send: Send) -> None:
+        await app({**scope, LISTENER_KEY: "tcp" if unix is None else "unix"}, receive, send)
+
+    opened = socket.socket(socket.AF_UNIX) if unix is not None else socket.create_server(("127.0.0.1", 0))
+    with opened:
+        if unix is not None:
+            opened.bind(str(unix))
+            opened.listen()
+        config = uvicorn.Config(
+            marked, http=connection, ws="none", lifespan="off", log_config=None, access_log=False, server_header=False,
+            proxy_headers=False, timeout_graceful_shutdown=1,
+        )  # fmt: skip
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [opened]}, daemon=True)
+        thread.start()
+        try:
+            deadline = time.monotonic() + 20
+            while not server.started:
+                assert time.monotonic() < deadline
+                time.sleep(0.005)
+            yield Answering(str(unix) if unix is not None else opened.getsockname()[:2])
+        finally:
+            server.should_exit = True
+            thread.join(10)

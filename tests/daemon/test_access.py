@@ -1,0 +1,353 @@
+"""What comes over TCP to the daemon, asked by hand over real connections."""
+
+import contextlib
+import os
+import select
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from starlette.types import Receive, Scope, Send
+
+from mecha.daemon.access import BODY_BYTES, BODY_BYTES_OF, SECURITY_HEADERS, Access, known_hosts
+from mecha.daemon.connection import GuardedConnection, may_connect, peer_uid
+from mecha.daemon.token import DaemonToken
+from tests.daemon.guarded import BEARER, TOKEN, Answering, answering, raw, rest_of
+
+KEY = "It is in the file that the daemon was started with, or in its MECHA_TOKEN."
+
+
+async def counting(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answers with how many bytes came; `/early` before any, `/long` with many."""
+    size = 0
+    more = scope["path"] != "/early"
+    while more:
+        message = await receive()
+        if message["type"] != "http.request":
+            return
+        size += len(message["body"])
+        more = message.get("more_body", False)
+    body = b"x" * (64 << 20) if scope["path"] == "/long" else str(size).encode()
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
+    await send({"type": "http.response.body", "body": body})
+
+
+class Impatient(GuardedConnection):
+    headers_s = 0.5
+    unread_s = 0.5
+
+
+@pytest.fixture(scope="module")
+def access() -> Access:
+    return Access(DaemonToken(TOKEN), frozenset({"localhost", "robot.local"}))
+
+
+@pytest.fixture(scope="module")
+def tcp(access: Access) -> Iterator[Answering]:
+    with answering(access.guard(counting)) as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def impatient(access: Access) -> Iterator[Answering]:
+    """One that waits for half a second where others wait for half a minute."""
+    with answering(replace(access, body_s=0.5).guard(counting), connection=Impatient) as served:
+        yield served
+
+
+@pytest.fixture
+def by_socket(access: Access, tmp_path: Path) -> Iterator[Answering]:
+    with answering(access.guard(counting), unix=tmp_path / "s") as served:
+        yield served
+
+
+def test_the_token_opens_it(tcp: Answering) -> None:
+    answer = tcp.ask("/api/nodes", **BEARER)
+
+    assert (answer.status, answer.body) == (200, b"0")
+
+
+def test_without_a_token_it_says_that_one_is_needed(tcp: Answering) -> None:
+    answer = tcp.ask("/api/nodes")
+
+    assert answer.status == 401
+    assert answer.headers["WWW-Authenticate"] == 'Bearer realm="mecha"'
+    assert answer.json == {
+        "error": "a token is needed: send it as `Authorization: Bearer TOKEN`", "hint": KEY, "kind": ""
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "shown",
+    ["Bearer wrong", f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}", f"Basic {TOKEN}", TOKEN, "Bearer", "Bearer ",
+     f"Bearer {TOKEN} {TOKEN}", "Bearer \xff\xfe"],
+)  # fmt: skip
+def test_a_wrong_token_is_told_as_one(tcp: Answering, shown: str) -> None:
+    answer = tcp.ask("/api/nodes", Authorization=shown)
+
+    assert (answer.status, answer.json["error"]) == (401, "the token is wrong")
+    assert TOKEN not in answer.body.decode()
+
+
+def test_of_two_tokens_the_first_counts(tcp: Answering) -> None:
+    request = (
+        f"GET /api HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer no\r\nAuthorization: Bearer {TOKEN}\r\n\r\n"
+    )
+
+    assert raw(tcp, request.encode(), then=lambda opened: opened.shutdown(socket.SHUT_WR)).startswith(b"HTTP/1.1 401")
+
+
+def test_a_token_in_the_address_is_none(tcp: Answering) -> None:
+    assert tcp.ask(f"/api/nodes?token={TOKEN}&access_token={TOKEN}").status == 401
+
+
+@pytest.mark.parametrize(
+    "path", ["/healthz", "/readyz", "/metrics", "/openapi.json", "/api", "/nowhere", "//", "/x/../"]
+)
+def test_only_the_page_itself_needs_no_token(tcp: Answering, path: str) -> None:
+    assert tcp.ask(path).status == 401
+    assert tcp.ask("/").status == tcp.ask("/app.js").status == tcp.ask("/", "HEAD").status == 200
+    assert tcp.ask("/", "POST", b"x").status == tcp.ask("/", "OPTIONS").status == 401
+
+
+def test_where_no_token_was_set_nothing_answers_over_tcp() -> None:
+    with answering(Access().guard(counting)) as served:
+        assert served.ask("/api/nodes", **BEARER).status == 401
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "10.0.0.7:8765", "[::1]:8765", "localhost", "LocalHost:1", "robot.local"]
+)
+def test_addresses_and_its_own_names_are_its_own(tcp: Answering, host: str) -> None:
+    assert tcp.ask("/api", Host=host, **BEARER).status == 200
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "user@localhost", "localhost/x",
+             "[::1", "localhost:no", "x\\localhost"],
+)  # fmt: skip
+def test_a_name_of_somebody_else_that_leads_here_is_refused(tcp: Answering, host: str) -> None:
+    answer = tcp.ask("/", Host=host)
+
+    assert answer.status == 421
+    assert answer.json == {
+        "error": f'Host: got "{host}"; expected an address of this device, or one of its names: localhost, robot.local',
+        "hint": "Ask it by its address, or start it with the name in MECHA_HOSTS.",
+        "kind": "",
+    }
+
+
+def test_a_request_without_a_host_is_refused(tcp: Answering) -> None:
+    assert raw(tcp, b"GET / HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.1 421")
+    assert raw(tcp, b"GET / HTTP/1.1\r\n\r\n").startswith(b"HTTP/1.1 400")
+
+
+@pytest.mark.parametrize(
+    "origin", ["http://evil.example", "null", "http://localhost:1", "file://", "http://localhost.evil", "http://[x",
+               "http://127.0.0.1/x", "http://u@127.0.0.1"],
+)  # fmt: skip
+@pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
+def test_a_page_of_another_site_gets_nothing_even_with_the_token(tcp: Answering, origin: str, method: str) -> None:
+    answer = tcp.ask("/api/pull", method, Origin=origin, **BEARER)
+
+    assert answer.status == 403
+    assert answer.json["error"] == f'Origin: got "{origin}"; expected none, or the page of this daemon'
+    assert not [name for name in answer.headers if name.lower().startswith("access-control")]
+
+
+def test_its_own_page_may_ask(tcp: Answering) -> None:
+    host = f"127.0.0.1:{tcp.address[1]}"
+
+    assert tcp.ask("/api", Host=host, Origin=f"http://{host}", Sec_Fetch_Site="same-origin", **BEARER).status == 200
+    assert tcp.ask("/api", Host="robot.local", Origin="https://robot.local", **BEARER).status == 200
+
+
+def test_a_link_of_another_site_opens_the_page_and_nothing_else(tcp: Answering) -> None:
+    link = {"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "navigate"}
+
+    assert tcp.ask("/", **link).status == 200
+    assert tcp.ask("/api/nodes", **link, **BEARER).status == 403
+    assert tcp.ask("/", Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="no-cors").status == 403
+    assert tcp.ask("/app.js", Sec_Fetch_Site="same-site", Sec_Fetch_Mode="no-cors").status == 403
+
+
+def test_over_the_socket_no_token_is_needed_and_no_host(by_socket: Answering) -> None:
+    answer = by_socket.ask("/api/nodes", Host="anything", Origin="http://evil.example")
+
+    assert answer.status == 200
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_every_answer_has_the_headers(tcp: Answering) -> None:
+    for answer in (tcp.ask("/", Host="evil"), tcp.ask("/api"), tcp.ask("/api", **BEARER)):
+        assert {name: answer.headers[name] for name in SECURITY_HEADERS} == SECURITY_HEADERS
+    assert "unsafe" not in SECURITY_HEADERS["Content-Security-Policy"]
+
+
+@pytest.mark.parametrize("path", ["/api/%00", "/api/a%0d%0aSet-Cookie:x", "/api/%ff", "/api/%7f"])
+def test_a_path_that_is_no_text_is_refused(tcp: Answering, path: str) -> None:
+    answer = tcp.ask(path, **BEARER)
+
+    assert answer.status == 400
+    assert answer.json["error"] == "the path holds control characters, or bytes that are not UTF-8"
+
+
+@pytest.mark.parametrize("path", ["/api/pull", "/api/detect"])
+def test_a_body_that_says_it_is_too_large_is_not_read(tcp: Answering, path: str) -> None:
+    most = BODY_BYTES_OF.get(path, BODY_BYTES)
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\nExpect: 100-continue\r\n"
+
+    answer = raw(tcp, f"{head}Content-Length: {most + 1}\r\n\r\n".encode())
+
+    assert answer.startswith(b"HTTP/1.1 413")
+    assert f"the body is too large; expected {most} bytes at most".encode() in answer
+    assert b"100 Continue" not in answer
+
+
+def test_a_body_that_was_sent_all_the_same_still_gets_its_answer(tcp: Answering) -> None:
+    assert tcp.ask("/api/pull", "POST", b"x" * (4 << 20), **BEARER).status == 413
+
+
+def test_a_body_of_unknown_length_is_counted(tcp: Answering) -> None:
+    head = (
+        f"POST /api/pull HTTP/1.1\r\nHost: [::1]\r\nTransfer-Encoding: chunked\r\nAuthorization: Bearer {TOKEN}\r\n\r\n"
+    )
+    chunk = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
+
+    answer = raw(tcp, head.encode() + chunk * 20 + b"0\r\n\r\n")
+
+    assert answer.startswith(b"HTTP/1.1 413")
+    assert answer.count(b"HTTP/1.1") == 1
+
+
+def test_a_body_of_the_largest_size_is_taken(tcp: Answering) -> None:
+    assert tcp.ask("/api/pull", "POST", b"x" * BODY_BYTES, **BEARER).body == str(BODY_BYTES).encode()
+
+
+@pytest.mark.parametrize("length", ["-1", "1_0", "0x10", "1, 2", "99999999999999999999999999"])
+def test_a_length_that_is_none_is_refused(tcp: Answering, length: str) -> None:
+    request = (
+        f"POST /api HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: {length}\r\n\r\n"
+    )
+
+    assert raw(tcp, request.encode())[9:12] in {b"400", b"413"}
+
+
+@pytest.mark.parametrize(
+    "request_text",
+    [b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+     b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", b"GET /\r\n\r\n",
+     b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * (1 << 18) + b"\r\n\r\n"],
+    ids=["tls", "hosts", "lengths", "0.9", "long"],
+)  # fmt: skip
+def test_what_is_no_request_is_told_so_and_no_more(tcp: Answering, request_text: bytes) -> None:
+    assert raw(tcp, request_text)[9:12] in {b"400", b""}
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(impatient: Answering) -> None:
+    head = f"POST /api HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: 10\r\n\r\n"
+
+    answer = raw(impatient, head.encode() + b"12")
+
+    assert answer.startswith(b"HTTP/1.1 408")
+    assert b"the body did not come in time" in answer
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\nX: "])
+def test_headers_that_do_not_come_are_not_waited_for(impatient: Answering, sent: bytes) -> None:
+    assert raw(impatient, sent) == b""
+
+
+def test_one_byte_now_and_then_does_not_hold_a_connection(impatient: Answering) -> None:
+    def drip(opened: socket.socket) -> None:
+        deadline = time.monotonic() + 20
+        with contextlib.suppress(ConnectionError):
+            while time.monotonic() < deadline:
+                opened.sendall(b"x")
+                time.sleep(0.05)
+        assert time.monotonic() < deadline
+
+    assert raw(impatient, b"GET / HTTP/1.1\r\nX: ", then=drip) == b""
+
+
+def test_nor_does_it_after_a_request_that_was_answered(impatient: Answering) -> None:
+    with impatient.connect() as opened:
+        opened.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\nGET / HT")
+        opened.recv(1)
+        deadline = time.monotonic() + 20
+        with contextlib.suppress(ConnectionError):
+            while time.monotonic() < deadline:
+                opened.sendall(b"x")
+                time.sleep(0.05)
+        assert time.monotonic() < deadline
+
+
+def test_two_requests_one_after_the_other_share_a_connection(tcp: Answering) -> None:
+    with tcp.connect() as opened:
+        for _ in range(3):
+            opened.sendall(b"GET / HTTP/1.1\r\n")
+            opened.sendall(b"Host: localhost\r\n\r\n")
+            got = b""
+            while not got.endswith(b"\r\n\r\n0"):
+                got += opened.recv(65536)
+            assert got.startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.skipif(not hasattr(select, "POLLRDHUP"), reason="nothing here tells that the other end has gone")
+def test_who_does_not_read_is_cut_off(impatient: Answering) -> None:
+    with impatient.connect() as opened:
+        opened.sendall(f"GET /long HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n\r\n".encode())
+        gone = select.poll()
+        gone.register(opened, select.POLLRDHUP | select.POLLERR)
+
+        assert gone.poll(20_000)
+        assert len(rest_of(opened)) < 64 << 20
+
+
+def test_an_answer_before_the_body_was_read_is_given(tcp: Answering) -> None:
+    assert tcp.ask("/early", "POST", b"x" * 1000, **BEARER).body == b"0"
+
+
+def test_the_log_hears_of_attacks_once_and_never_of_the_token(access: Access) -> None:
+    told: list[str] = []
+    with answering(replace(access, tell=told.append).guard(counting)) as served:
+        for _ in range(3):
+            served.ask("/api", Authorization="Bearer wrong-and-secret")
+            served.ask("/api", Host="evil.example")
+            served.ask("/api", Origin="http://evil.example")
+            served.ask("/api")
+
+    assert told == [
+        "a request from 127.0.0.1 was refused: a wrong token was shown",
+        "a request from 127.0.0.1 was refused: it was asked under a name that is not its own",
+        "a request from 127.0.0.1 was refused: the page of another site sent it",
+    ]
+
+
+def test_the_names_of_a_daemon_are_those_of_its_machine_and_those_that_are_given() -> None:
+    own = socket.gethostname().lower()
+
+    names = known_hosts("0.0.0.0", {"MECHA_HOSTS": "Robot.example, ,10.0.0.1"})
+
+    assert names == {"localhost", own, f"{own.partition('.')[0]}.local", "robot.example"}
+    assert "robot" in known_hosts("Robot", {})
+
+
+@pytest.mark.skipif(not hasattr(socket, "SO_PEERCRED"), reason="this system does not tell who is at the other end")
+def test_the_system_tells_who_is_at_the_other_end_of_a_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX)
+    with ours, theirs:
+        assert peer_uid(ours) == os.geteuid()
+        assert may_connect(ours)
+        monkeypatch.setattr(os, "geteuid", lambda: 4711)
+        assert may_connect(ours) == (os.getuid() == 0)
+
+
+@pytest.mark.skipif(not hasattr(socket, "SO_PEERCRED"), reason="this system does not tell who is at the other end")
+def test_another_user_gets_no_answer_over_the_socket(by_socket: Answering, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mecha.daemon.connection.peer_uid", lambda opened: os.geteuid() + 1)
+
+    assert raw(by_socket, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n") == b""
