@@ -1,6 +1,7 @@
 """How long work says how far it is."""
 
 from collections.abc import Callable
+from typing import Self
 
 Progress = Callable[[str, int, int | None], None]
 """Called with (stage, completed, total).
@@ -14,6 +15,34 @@ WAITING = "waiting for "
 LICENCE = "licence of "
 ATTACHED = "attached download"
 """The stage of a download that another process does, told by one that waits for it; in bytes, like "download"."""
+_TRANSFERS = frozenset({"download", ATTACHED})
+
+
+class FileStage(str):
+    """A stage that transfers a file, by its plain name, which also says what the file is.
+
+    Attributes:
+        sha256: of the whole file.
+    """
+
+    __slots__ = ("sha256",)
+
+    sha256: str
+
+    def __new__(cls, stage: str, sha256: str) -> Self:
+        """Return a text that is equal to `stage`."""
+        made = super().__new__(cls, stage)
+        made.sha256 = sha256
+        return made
+
+
+def of_file(progress: Progress, sha256: str | None) -> Progress:
+    """Return what hands progress on, and says with each stage which file it is about, where that is known."""
+    if sha256 is None:
+        return progress
+    return lambda stage, completed, total: progress(
+        FileStage(stage, sha256) if stage in _TRANSFERS else stage, completed, total
+    )
 
 
 def licence_stage(name: str, licence: str) -> str:

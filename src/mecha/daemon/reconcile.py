@@ -309,6 +309,12 @@ class Reconciler:
             if report is None:
                 self._state.set_model(task.name, state="pulling", reason="", stage="resolve", completed=0, total=None)
                 report = service.pull(task.name, options, told)
+        except StoppedError as stopped:
+            if self._stopping.is_set():
+                raise
+            left = BusyError(f"pull of {task.name}: whoever asked for it has left")
+            self._take_failure(task, left, changes)
+            raise left from stopped
         except MechaError as error:
             self._take_failure(task, error, changes)
             raise

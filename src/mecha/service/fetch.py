@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from mecha.errors import IntegrityError, MechaError, NotFoundError
 from mecha.hub.source import RemoteFile, RepoType, Source
-from mecha.progress import Progress
+from mecha.progress import Progress, of_file
 from mecha.project import HubSettings
 from mecha.service.attachment import Reached, reached
 from mecha.service.local import take
@@ -189,7 +189,7 @@ class Fetcher:
     def _transfer(
         self, wanted: Wanted, known: LockedFile | None, remote: RemoteFile, progress: Progress, check: Check | None
     ) -> Fetched:
-        partial = self._cache.partial(_partial_key(remote))
+        partial, progress = self._cache.partial(_partial_key(remote)), of_file(progress, remote.sha256)
         lock, doing = partial.with_suffix(".lock"), f"download of {wanted.filename}"
 
         def others() -> Reached | None:
