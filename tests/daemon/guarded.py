@@ -45,7 +45,7 @@ class Answering:
         connection.connect(self.address)
         return connection
 
-    def ask(self, path: str, method: str = "GET", body: bytes | None = None, **headers: str) -> Answer:
+    def ask(self, path: str, method: str = "GET", body: bytes | None = None, /, **headers: str) -> Answer:
         """Ask without any tidying of the path; `if_match="x"` sends `If-Match: x`."""
         names = {name.replace("_", "-"): value for name, value in headers.items()}
         connection = http.client.HTTPConnection("127.0.0.1" if isinstance(self.address, str) else self.address[0])

@@ -5,6 +5,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,17 +27,28 @@ def run(
     socket: Annotated[
         Path | None, typer.Option("--socket", metavar="PATH", help="Answer there, and not in the run-time folder.")
     ] = None,
+    listen: Annotated[
+        str | None, typer.Option("--listen", metavar="HOST:PORT", help="Answer there too, those who show the token.")
+    ] = None,
+    token_file: Annotated[
+        Path | None, typer.Option("--token-file", metavar="F", help="Holds the token, mode 0600 (or MECHA_TOKEN).")
+    ] = None,
+    tls_cert: Annotated[Path | None, typer.Option("--tls-cert", metavar="F", help="Certificate for --listen.")] = None,
+    tls_key: Annotated[Path | None, typer.Option("--tls-key", metavar="F", help="Its key, mode 0600.")] = None,
     environment: Environment = None,
 ) -> None:
     """Keep this project as its catalog, lock and configs describe it, until SIGTERM or Ctrl-C; SIGHUP reloads."""
     import logging
 
+    from mecha.daemon.access import Access
     from mecha.daemon.app import daemon_app
     from mecha.daemon.daemon import Daemon
+    from mecha.daemon.network import network
     from mecha.daemon.notify import Notifier, is_journal, journal_line
-    from mecha.daemon.server import LogToDaemon, serve, unix_listener
+    from mecha.daemon.server import LogToDaemon, serve, tcp_listener, unix_listener
 
     project = required_project(environment)
+    net = network(listen, token_file, tls_cert, tls_key, os.environ)
     journal = is_journal(sys.stdout.fileno(), os.environ)
 
     def write(line: str) -> None:
@@ -46,9 +58,17 @@ def run(
     daemon.start()
     logging.basicConfig(level=logging.WARNING, handlers=[LogToDaemon(daemon)], force=True)
     try:
-        with unix_listener(socket or daemon.place.socket) as listener:
+        with ExitStack() as held:
+            listeners = [held.enter_context(unix_listener(socket or daemon.place.socket))]
+            access = Access()
+            if net is not None:
+                listeners.append(held.enter_context(tcp_listener(net.address, net.tls)))
+                access = net.access(lambda sentence: daemon.log("WARNING", sentence))
+                daemon.log("INFO", f"answers at {net.url(listeners[-1].opened.getsockname())}, who shows the token")
+                if net.warning:
+                    daemon.log("WARNING", net.warning)
             daemon.place.note((socket or daemon.place.socket).absolute())
-            serve(daemon, daemon_app(daemon), [listener], Notifier(os.environ))
+            serve(daemon, access.guard(daemon_app(daemon)), listeners, Notifier(os.environ))
     finally:
         daemon.stop()
     # A request that waits for a library to return holds up nobody.

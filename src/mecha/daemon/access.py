@@ -25,8 +25,8 @@ LISTENER_KEY = "mecha.listener"
 """Of a request's scope: "unix" for one that came by the socket; any other one must show the token."""
 HOSTS_VARIABLE = "MECHA_HOSTS"
 """Further names by which the daemon may be asked over TCP, with commas between them."""
-PAGE_PATHS = frozenset({"/", "/index.html", "/app.js", "/style.css", "/icon.svg", "/favicon.ico"})
-"""What a browser must have before anybody can give it the token: the page, the same on every device."""
+PAGE_PATH = re.compile(r"/(?:[a-z_]+\.(?:html|js|css|svg|ico))?")
+"""What a browser must have before anybody can give it the token: the files of the page, the same on every device."""
 BODY_BYTES = 1 << 20
 BODY_BYTES_OF = {"/api/detect": (32 << 20) + (64 << 10)}
 """What a request may bring; a photo of 32 MB with what `multipart` puts around it."""
@@ -116,7 +116,7 @@ class Access:
         )
 
     def _no_token(self, scope: Scope, headers: Headers) -> Refusal | None:
-        if scope["method"] in {"GET", "HEAD"} and scope["path"] in PAGE_PATHS:
+        if scope["method"] in {"GET", "HEAD"} and PAGE_PATH.fullmatch(scope["path"]):
             return None
         kind, _, shown = headers.get("authorization", "").partition(" ")
         if self.token is not None and kind.lower() == "bearer" and self.token.is_shown_by(shown.strip(" ")):
@@ -286,7 +286,7 @@ def _other_site(scope: Scope, headers: Headers) -> Refusal | None:
     if headers.get("sec-fetch-site", "none") in {"same-origin", "none"}:
         return None
     opens_page = headers.get("sec-fetch-mode") == "navigate" and scope["method"] == "GET"
-    return None if opens_page and scope["path"] in PAGE_PATHS else refusal
+    return None if opens_page and PAGE_PATH.fullmatch(scope["path"]) else refusal
 
 
 def _is_own(origin: str, host: str, scheme: str) -> bool:

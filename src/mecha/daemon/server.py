@@ -17,14 +17,15 @@ from typing import Literal
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from mecha.daemon.access import LISTENER_KEY
+from mecha.daemon.connection import GuardedConnection
 from mecha.daemon.daemon import Daemon
 from mecha.daemon.notify import Notifier
+from mecha.daemon.token import require_private
 from mecha.errors import BusyError, ConfigError, NetworkError, UsageError
 from mecha.redaction import redacted
 from mecha.store.faults import disk_error
 
-LISTENER_KEY = "mecha.listener"
-"""Of a request's scope: "unix" for one that came by the socket, "tcp" for any other."""
 DEADLINE_S = 4.0
 """For the nodes; a second more is left for the rest."""
 _BACKLOG = 256
@@ -129,12 +130,14 @@ class _Server(uvicorn.Server):
     def __init__(self, app: ASGIApp, tls: Tls | None, stop: asyncio.Event) -> None:
         config = uvicorn.Config(
             app,
-            http="h11",
+            http=GuardedConnection,
             ws="none",
             lifespan="off",
             log_config=None,
             access_log=False,
             server_header=False,
+            # Who says where a request came from is not asked: anybody can.
+            proxy_headers=False,
             limit_concurrency=_CONNECTIONS,
             timeout_graceful_shutdown=_GRACE_S,
             ssl_certfile=str(tls.cert) if tls is not None else None,
@@ -217,10 +220,11 @@ def tcp_listener(address: str, tls: Tls | None) -> Iterator[Listener]:
         UsageError: it is no address.
         BusyError: another program listens there.
         NetworkError: nobody can listen there.
-        ConfigError: certificate and key do not go together, or cannot be read.
+        ConfigError: certificate and key do not go together, or cannot be read; or others can read the key.
     """
     host, port = parsed_address(address)
     if tls is not None:
+        require_private(tls.key, "--tls-key")
         _check(tls)
     try:
         opened = socket.create_server(
