@@ -65,7 +65,7 @@ def disk_findings(project: Project, environ: Mapping[str, str]) -> Iterator[Find
     if not on_one_disk(project.models_dir, cache):
         yield note(
             "disk",
-            f"{project.models_dir} and the cache {cache} are on two disks",
+            f"{project.models_dir} and the cache {cache} are on two disks, or two mounts of one",
             "A model is copied instead of linked: it takes its space twice.",
             f"Set MECHA_CACHE_DIR to a folder on {disk_of(project.models_dir)}, or leave it so where there is room.",
         )

@@ -1,7 +1,9 @@
 """What the operating system refuses, in sentences: no space, no permission, a read-only disk."""
 
 import errno
+import os
 import shutil
+import sys
 from pathlib import Path
 
 from mecha.errors import DiskError, NoSpaceError
@@ -69,8 +71,28 @@ def require_space(folder: Path, needed_bytes: int, *, what: str, present_bytes: 
 
 
 def on_one_disk(first: Path, second: Path) -> bool:
-    """Tell whether two paths, which need not exist yet, are in one file system."""
-    return existing_folder(first).stat().st_dev == existing_folder(second).stat().st_dev
+    """Tell whether a file of one path can have a second name in the other; neither need exist yet.
+
+    Two mounts of one file system are two: no link leads from one into the other. A service sees a folder that it may
+    write in as a mount of its own.
+    """
+    folders = existing_folder(first), existing_folder(second)
+    return folders[0].stat().st_dev == folders[1].stat().st_dev and _mount_of(folders[0]) == _mount_of(folders[1])
+
+
+def _mount_of(folder: Path) -> str:
+    """Return the number of the mount that a folder is in, "" where the system does not tell."""
+    if sys.platform != "linux":
+        return ""
+    try:
+        descriptor = os.open(folder, os.O_PATH)
+        try:
+            told = Path(f"/proc/self/fdinfo/{descriptor}").read_text(encoding="ascii")
+        finally:
+            os.close(descriptor)
+    except OSError:
+        return ""
+    return next((line.split()[1] for line in told.splitlines() if line.startswith("mnt_id:")), "")
 
 
 def disk_of(path: Path) -> Path:
