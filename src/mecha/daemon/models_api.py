@@ -72,6 +72,7 @@ def models_router(daemon: "Daemon") -> APIRouter:
 
     @router.post(
         "/api/pull",
+        status_code=200,
         response_class=PullResponse,
         responses={
             200: {
