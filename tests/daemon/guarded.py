@@ -32,7 +32,7 @@ class Answer:
         return json.loads(self.body)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Answering:
     """An application that answers at an address of this machine, or at a path."""
 

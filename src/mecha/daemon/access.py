@@ -28,8 +28,8 @@ HOSTS_VARIABLE = "MECHA_HOSTS"
 PAGE_PATH = re.compile(r"/(?:[a-z_]+\.(?:html|js|css|svg|ico))?")
 """What a browser must have before anybody can give it the token: the files of the page, the same on every device."""
 BODY_BYTES = 1 << 20
-BODY_BYTES_OF = {"/api/detect": (32 << 20) + (64 << 10)}
-"""What a request may bring; a photo of 32 MB with what `multipart` puts around it."""
+BODY_BYTES_OF = {"/api/detect": 17 << 20}
+"""What a request may bring; a picture of 16 MB, and what a form puts around it."""
 
 SECURITY_HEADERS = {
     "Content-Security-Policy": (
