@@ -133,6 +133,7 @@ class System:
     def host(self) -> Host:
         return Host(
             unit_dir=self.unit_dir,
+            secrets_dir=self.unit_dir / "secrets",
             run=self.run,
             find=lambda name: f"/usr/bin/{name}" if name in self.programs else None,
             is_root=self.is_root,
@@ -204,6 +205,35 @@ def test_installing_again_brings_the_unit_up_to_date(system: System, project: Pr
     assert 'Environment="MECHA_ENV=field"' in (system.unit_dir / "mecha.service").read_text()
     assert system.said[-1] == "enabled mecha.service; it starts with the system, or with: systemctl start mecha"
     assert all("made the user" not in line for line in system.said)
+
+
+def test_a_service_on_the_network_gets_a_token_once_that_only_root_reads(system: System, project: Project) -> None:
+    unit = replace(planned_here(project, system), listen="0.0.0.0:8765", tls=(Path("/etc/a.pem"), Path("/etc/$k.pem")))
+    assert lines_of(unit_text(unit), "ExecStart") == [
+        f'"{unit.python}" -m mecha daemon run --listen "0.0.0.0:8765" --tls-cert "/etc/a.pem" --tls-key "/etc/$$k.pem"'
+    ]
+    file = system.unit_dir / "secrets/mecha.env"
+    file.parent.mkdir()
+    file.write_text("HTTPS_PROXY=http://proxy:8080")
+    for _ in range(2):
+        install(unit, system.host, say=system.said.append)
+    first, second = file.read_text().splitlines()
+    assert first == "HTTPS_PROXY=http://proxy:8080"
+    assert len(second.removeprefix("MECHA_TOKEN=")) >= 32
+    assert stat_of(file) == 0o600
+    told = f"made a token for who asks at 0.0.0.0:8765: MECHA_TOKEN in {file}"
+    assert [line for line in system.said if "token" in line] == [told]
+
+
+def test_options_for_the_network_make_sense_together_only(system: System, project: Project) -> None:
+    for listen, tls in (
+        ("0.0.0.0:8765", (Path("a"), None)),
+        (None, (Path("a"), Path("b"))),
+        ("nowhere", (None, None)),
+        ("a\nb:1", (None, None)),
+    ):
+        with pytest.raises(UsageError):
+            planned(project, listen=listen, tls=tls, host=system.host)
 
 
 def test_uninstalling_removes_the_unit_and_says_what_stays(system: System, project: Project) -> None:

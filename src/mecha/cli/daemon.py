@@ -1,5 +1,6 @@
 """`mecha daemon`: what keeps a device in the state that its catalog, lock and configs describe."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -28,6 +29,11 @@ def install(
         str, typer.Option("--user", metavar="NAME", help="Who runs it; made where there is no such user.")
     ] = "mecha",
     environment: Annotated[str | None, typer.Option("--env", metavar="E", help="Environment laid over common.")] = None,
+    listen: Annotated[
+        str | None, typer.Option("--listen", metavar="HOST:PORT", help="Answer there too, those who show the token.")
+    ] = None,
+    tls_cert: Annotated[Path | None, typer.Option("--tls-cert", metavar="F", help="Certificate for --listen.")] = None,
+    tls_key: Annotated[Path | None, typer.Option("--tls-key", metavar="F", help="Its key; NAME must own it.")] = None,
     no_start: Annotated[bool, typer.Option("--no-start", help="Start it with the system, and not now.")] = False,
     only_print: Annotated[bool, typer.Option("--print", help="Write the unit to standard output, and do nothing.")] = (
         False
@@ -40,7 +46,8 @@ def install(
     from mecha.daemon.unit_text import unit_text
 
     host = Host()
-    plan = planned(required_project(environment), name=name, user=user, host=host)
+    project = required_project(environment)
+    plan = planned(project, name=name, user=user, listen=listen, tls=(tls_cert, tls_key), host=host)
     if only_print:
         typer.echo(unit_text(plan), nl=False)
         return

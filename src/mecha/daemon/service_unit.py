@@ -2,6 +2,7 @@
 
 import configparser
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -21,10 +22,12 @@ from mecha.daemon.unit_text import (
 from mecha.daemon.write_access import grant_group
 from mecha.errors import DiskError, NodeError, NotFoundError, UsageError
 from mecha.project import Project
-from mecha.store.atomic import write_file
+from mecha.store.atomic import make_dir, write_file
 from mecha.store.faults import disk_error
 
 UNIT_DIR = Path("/etc/systemd/system")
+SECRETS_DIR = Path("/etc/mecha")
+"""Holds NAME.env of each service, which systemd reads as root."""
 
 _NOLOGIN = "/usr/sbin/nologin"
 _LINES_SHOWN = 3
@@ -96,7 +99,7 @@ class Host:
     """What an installation touches of the system.
 
     Attributes:
-        unit_dir: where units are.
+        unit_dir: where units are; secrets_dir: where the environments of services are.
         run: runs a command, or raises a MechaError.
         find: returns the path of a program, None where there is none.
         is_root: this process may install a service.
@@ -105,6 +108,7 @@ class Host:
     """
 
     unit_dir: Path = UNIT_DIR
+    secrets_dir: Path = SECRETS_DIR
     run: Callable[[Sequence[str]], None] = run_command
     find: Callable[[str], str | None] = shutil.which
     is_root: bool = field(default_factory=_is_root)
@@ -112,13 +116,31 @@ class Host:
     groups: Callable[[], frozenset[str]] = group_names
 
 
-def planned(project: Project, *, name: str = DEFAULT_NAME, user: str = DEFAULT_USER, host: Host) -> UnitPlan:
+def planned(
+    project: Project,
+    *,
+    name: str = DEFAULT_NAME,
+    user: str = DEFAULT_USER,
+    listen: str | None = None,
+    tls: tuple[Path | None, Path | None] = (None, None),
+    host: Host,
+) -> UnitPlan:
     """Return what the service of a project is made of.
 
+    Args:
+        listen: an address on the network to answer at too; tls: certificate and key for it.
+
     Raises:
-        UsageError: the name, the user or a path cannot stand in a unit.
+        UsageError: the name, the user, the address or a path cannot stand in a unit; or one of the options for the
+            network is there without another.
     """
-    plan = UnitPlan(project.root, environment=project.environment, name=name, user=user)
+    cert, key = tls
+    if (cert is None) != (key is None):
+        raise UsageError("--tls-cert and --tls-key: got one of them; expected both, or none")
+    if cert is not None and listen is None:
+        raise UsageError("--tls-cert: is for TCP, and there is no --listen", hint="Add --listen 0.0.0.0:8765.")
+    both = None if cert is None or key is None else (cert.absolute(), key.absolute())
+    plan = UnitPlan(project.root, environment=project.environment, name=name, user=user, listen=listen, tls=both)
     there = host.groups()
     return replace(plan, groups=tuple(group for group in CAMERA_GROUPS if group in there))
 
@@ -148,6 +170,8 @@ def install(plan: UnitPlan, host: Host, *, start: bool = True, say: Callable[[st
         changed = grant_group(plan.root, found[1])
         if changed:
             say(f"the group of {plan.user} may now write in {plan.root} (changed: {changed})")
+    if plan.listen is not None and _make_token(secrets_file := host.secrets_dir / f"{plan.name}.env"):
+        say(f"made a token for who asks at {plan.listen}: MECHA_TOKEN in {secrets_file}")
     file = host.unit_dir / plan.file_name
     write_file(file, unit_text(plan).encode())
     say(f"wrote {file}")
@@ -252,6 +276,24 @@ def _require_reach(plan: UnitPlan, who: Identity) -> None:
         hint="`chmod o+rx` that folder, put project and Python where others may read (/opt), or name the owner of "
         "the project by --user.",
     )
+
+
+def _make_token(file: Path) -> bool:
+    """Add a token to the environment of a service that has none; False where it has one.
+
+    Raises:
+        DiskError: the file cannot be read or written.
+    """
+    try:
+        text = file.read_text(encoding="utf-8") if file.exists() else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise DiskError(f"{file}: cannot be read as text: {error}", hint="Correct it, or remove it.") from error
+    if any(line.strip().startswith("MECHA_TOKEN=") for line in text.splitlines()):
+        return False
+    make_dir(file.parent)
+    before = text if not text or text.endswith("\n") else f"{text}\n"
+    write_file(file, f"{before}MECHA_TOKEN={secrets.token_urlsafe()}\n".encode(), mode=0o600)
+    return True
 
 
 def _make_user(plan: UnitPlan, host: Host) -> None:

@@ -31,6 +31,8 @@ class UnitPlan:
         name: of the unit, and of its folders in /var/lib, /var/cache and /run.
         user: who runs it; its group has the same name where `own_group` is set.
         groups: further groups; each must exist, or the service does not start.
+        listen: an address on the network to answer at too, None for the socket alone.
+        tls: certificate and key for it, absolute, None for plain http.
         python: the interpreter that has mecha.
         needed: folders that the interpreter and mecha are in.
     """
@@ -40,6 +42,8 @@ class UnitPlan:
     name: str = DEFAULT_NAME
     user: str = DEFAULT_USER
     groups: tuple[str, ...] = ()
+    listen: str | None = None
+    tls: tuple[Path, Path] | None = None
     python: Path = Path(sys.executable)
     needed: tuple[Path, ...] = (Path(sys.prefix), Path(sys.base_prefix), Path(mecha.__file__).parent.parent)
 
@@ -53,7 +57,12 @@ class UnitPlan:
             raise UsageError(f'--name: got "{self.name}"; expected up to 64 letters, digits, "_" and "-"')
         if not _USER.fullmatch(self.user):
             raise UsageError(f'--user: got "{self.user}"; expected the name of a user of this system')
-        for path in (self.root, self.python, *self.needed):
+        if self.listen is not None:
+            from mecha.daemon.server import parsed_address
+
+            if not is_printable(parsed_address(self.listen)[0]):
+                raise UsageError(f"--listen: got {self.listen!r}; expected HOST:PORT, as in 0.0.0.0:8765")
+        for path in (self.root, self.python, *self.needed, *(self.tls or ())):
             if not is_printable(str(path)) or "\\" in str(path) or str(path).strip() != str(path):
                 raise UsageError(
                     f"{str(path)!r}: cannot stand in a unit; expected a path without backslashes, control characters "
@@ -106,7 +115,7 @@ def unit_text(plan: UnitPlan) -> str:
         "[Service]",
         "Type=notify",
         "NotifyAccess=main",
-        f"ExecStart={_argument(plan.python)} -m mecha daemon run",
+        f"ExecStart={_argument(plan.python)} -m mecha daemon run{_options(plan)}",
         "ExecReload=/bin/kill -HUP $MAINPID",
         f"WorkingDirectory={_specifiers(str(plan.root))}",
         "Restart=on-failure",
@@ -210,6 +219,14 @@ def _quoted(path: Path) -> str:
     return f'"{_escaped(str(path))}"'
 
 
-def _argument(path: Path) -> str:
-    """Return a path as one word of a command line, where systemd also looks for variables."""
-    return f'"{_escaped(str(path)).replace("$", "$$")}"'
+def _options(plan: UnitPlan) -> str:
+    """Return the options of a daemon on the network; its token comes by the environment."""
+    words = [] if plan.listen is None else ["--listen", _argument(plan.listen)]
+    for option, file in zip(("--tls-cert", "--tls-key"), plan.tls or (), strict=False):
+        words += [option, _argument(file)]
+    return "".join(f" {word}" for word in words)
+
+
+def _argument(word: Path | str) -> str:
+    """Return one word of a command line, where systemd also looks for variables."""
+    return f'"{_escaped(str(word)).replace("$", "$$")}"'
