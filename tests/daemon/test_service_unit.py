@@ -376,6 +376,13 @@ def test_the_group_gets_what_the_daemon_writes_and_reads_what_it_reads(project: 
     assert grant_group(root, group) == 0
 
 
+def test_the_folder_of_the_models_is_there_before_the_daemon_and_stays_the_owners(project: Project) -> None:
+    project.models_dir.rmdir()
+    grant_group(project.root, other_group())
+    assert stat_of(project.models_dir) & 0o775 == 0o775
+    assert project.models_dir.stat().st_uid == project.root.stat().st_uid
+
+
 def test_links_and_files_with_a_second_name_are_left_alone(project: Project, tmp_path: Path) -> None:
     secret, linked, blob = tmp_path / "secret", tmp_path / "private", tmp_path / "blob"
     linked.mkdir(mode=0o700)

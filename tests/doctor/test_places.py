@@ -152,6 +152,7 @@ def test_a_node_that_wants_a_model_of_no_catalog_is_wrong(project: Project) -> N
 
 
 def test_code_of_a_node_that_breaks_off_is_a_finding(project: Project) -> None:
-    (project.nodes_dir / "camera/node.py").write_text("import os\nos._exit(7)\n")
+    code = "import os\nprint('{\"node\"', flush=True)\nos._exit(7)\n"
+    (project.nodes_dir / "camera/node.py").write_text(code)
     configs = read_configs(project, os.environ)
     assert [item.what for item in configs.faults] == ["the code of a node broke off: exit code 7"]

@@ -128,7 +128,7 @@ def unit_text(plan: UnitPlan) -> str:
         "",
         f"User={plan.user}",
         *groups,
-        "UMask=0027",
+        "UMask=0022",
         f"StateDirectory={plan.name}",
         "StateDirectoryMode=0750",
         f"CacheDirectory={plan.name}",

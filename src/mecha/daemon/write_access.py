@@ -33,6 +33,7 @@ def grant_group(root: Path, group: int) -> int:
     owner = root.stat().st_uid
     folder = _opened(root, None)
     try:
+        _make_models(folder, owner)
         changed = _given(folder, group, owner, write=True)
         for name in (*_WRITTEN, *_READ):
             changed += _tree(folder, name, group, owner, write=name in _WRITTEN)
@@ -41,6 +42,20 @@ def grant_group(root: Path, group: int) -> int:
     finally:
         os.close(folder)
     return changed
+
+
+def _make_models(parent: int, owner: int) -> None:
+    """Make the folder of the models for the owner of the project: made by the daemon, it would be closed to them."""
+    try:
+        os.mkdir("models", 0o755, dir_fd=parent)
+        descriptor = os.open("models", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    except FileExistsError:
+        return
+    try:
+        if os.fstat(descriptor).st_uid == os.geteuid():
+            os.fchown(descriptor, owner, -1)
+    finally:
+        os.close(descriptor)
 
 
 def _tree(parent: int, name: str, group: int, owner: int, *, write: bool) -> int:

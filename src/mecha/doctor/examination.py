@@ -48,19 +48,18 @@ def examined(asked: Asked) -> Iterator[Finding]:
 
     Raises:
         NotFoundError: there is no such user.
-        UsageError: the environment cannot be one.
     """
     who = Identity.named(asked.user, *CAMERA_GROUPS) if asked.user else None
     yield from runtime_findings(asked.environ)
     yield from cpu_findings()
-    project, fault = _project(asked)
-    yield from limit_findings(project.settings if project else Settings())
+    project = _project(asked)
+    yield from limit_findings(Settings() if isinstance(project, Finding) else project.settings)
     yield from heat_findings()
     yield from clock_findings()
-    if project is None:
-        yield fault or wrong("project", "there is none", "", "")
-        return
-    yield from _of_project(project, asked, who)
+    if isinstance(project, Finding):
+        yield project
+    else:
+        yield from _of_project(project, asked, who)
 
 
 def _of_project(project: Project, asked: Asked, who: Identity | None) -> Iterator[Finding]:
@@ -87,10 +86,10 @@ def _of_project(project: Project, asked: Asked, who: Identity | None) -> Iterato
     yield from hub_findings(project, hubs, now=lambda: datetime.now(UTC))
 
 
-def _project(asked: Asked) -> tuple[Project | None, Finding | None]:
+def _project(asked: Asked) -> Project | Finding:
     """Return the project; where its settings have faults, what is wrong with them."""
     try:
-        return find_project(asked.start, asked.environ, asked.environment), None
+        return find_project(asked.start, asked.environ, asked.environment)
     except MechaError as error:
         remedy = error.hint or "Correct the line that it names, and run `mecha doctor` again."
-        return None, wrong("project", str(error), "Nothing of this project can be used.", remedy)
+        return wrong("project", str(error), "Nothing of this project can be used.", remedy)

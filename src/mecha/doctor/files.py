@@ -59,7 +59,7 @@ def read_configs(project: Project, environ: Mapping[str, str], *, timeout_s: flo
             "If nothing else takes the CPU: a node.py does too much when it is imported; move that into `setup`.",
         )
         return NodeConfigs({}, (fault,))
-    told = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"node"')]
+    told = list(_told(done.stdout))
     read = {line["node"]: line["config"] for line in told if "config" in line}
     faults = [
         wrong(CHECK, line["fault"], _NO_NODE, line["hint"] or "Correct the line that it names.")
@@ -70,6 +70,17 @@ def read_configs(project: Project, environ: Mapping[str, str], *, timeout_s: flo
         last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
         faults.append(wrong(CHECK, f"the code of a node broke off: {last[0]}", _NO_NODE, "Correct its node.py."))
     return NodeConfigs(read, tuple(faults))
+
+
+def _told(stdout: str) -> Iterator[dict[str, Any]]:
+    """Give the objects that a child wrote; what the code of a node prints is none of them."""
+    for line in stdout.splitlines():
+        try:
+            value = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(value, dict) and {"node"} < value.keys() <= {"node", "config", "fault", "hint"}:
+            yield value
 
 
 def project_findings(project: Project, configs: NodeConfigs) -> Iterator[Finding]:
