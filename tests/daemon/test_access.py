@@ -191,7 +191,7 @@ def test_every_answer_has_the_headers(tcp: Answering) -> None:
 def test_a_path_that_is_no_text_is_refused(tcp: Answering, path: str) -> None:
     answer = tcp.ask(path, **BEARER)
 
-    assert answer.status == 400
+    assert answer.status == 404
     assert answer.json["error"] == "the path holds control characters, or bytes that are not UTF-8"
 
 

@@ -18,6 +18,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from mecha.daemon.page import PAGE_FILES
 from mecha.daemon.problems import Problem
 from mecha.daemon.token import DaemonToken
 
@@ -25,8 +26,6 @@ LISTENER_KEY = "mecha.listener"
 """Of a request's scope: "unix" for one that came by the socket; any other one must show the token."""
 HOSTS_VARIABLE = "MECHA_HOSTS"
 """Further names by which the daemon may be asked over TCP, with commas between them."""
-PAGE_PATH = re.compile(r"/(?:[a-z_]+\.(?:html|js|css|svg|ico))?")
-"""What a browser must have before anybody can give it the token: the files of the page, the same on every device."""
 BODY_BYTES = 1 << 20
 BODY_BYTES_OF = {"/api/detect": 17 << 20}
 """What a request may bring; a picture of 16 MB, and what a form puts around it."""
@@ -116,7 +115,8 @@ class Access:
         )
 
     def _no_token(self, scope: Scope, headers: Headers) -> Refusal | None:
-        if scope["method"] in {"GET", "HEAD"} and PAGE_PATH.fullmatch(scope["path"]):
+        # A browser must have the page before anybody can give it the token.
+        if scope["method"] in {"GET", "HEAD"} and scope["path"] in PAGE_FILES:
             return None
         kind, _, shown = headers.get("authorization", "").partition(" ")
         if self.token is not None and kind.lower() == "bearer" and self.token.is_shown_by(shown.strip(" ")):
@@ -266,7 +266,7 @@ def _add_headers(start: Message) -> None:
 def _malformed(scope: Scope) -> Refusal | None:
     """Refuse what no route could read: control characters, and bytes that are no text."""
     if _CONTROL.search(scope["path"]):
-        return Refusal(HTTPStatus.BAD_REQUEST, "the path holds control characters, or bytes that are not UTF-8")
+        return Refusal(HTTPStatus.NOT_FOUND, "the path holds control characters, or bytes that are not UTF-8")
     if not scope.get("query_string", b"").isascii():
         return Refusal(HTTPStatus.BAD_REQUEST, "the query holds bytes that are not percent-encoded")
     return None
@@ -286,7 +286,7 @@ def _other_site(scope: Scope, headers: Headers) -> Refusal | None:
     if headers.get("sec-fetch-site", "none") in {"same-origin", "none"}:
         return None
     opens_page = headers.get("sec-fetch-mode") == "navigate" and scope["method"] == "GET"
-    return None if opens_page and PAGE_PATH.fullmatch(scope["path"]) else refusal
+    return None if opens_page and scope["path"] in PAGE_FILES else refusal
 
 
 def _is_own(origin: str, host: str, scheme: str) -> bool:

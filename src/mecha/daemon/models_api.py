@@ -27,6 +27,7 @@ from mecha.daemon.models_shapes import (
     Step,
     Version,
 )
+from mecha.daemon.problems import Problem
 from mecha.daemon.status_api import ModelAnswer
 from mecha.errors import ConfigError, NotFoundError
 from mecha.progress import Progress
@@ -47,6 +48,17 @@ _PULLS = 16
 """That run at a time, asked for over the API."""
 _RETRY_S = 10
 _LOADED = frozenset({"ready", "running", "paused"})
+
+
+_REFUSALS: dict[int | str, dict[str, Any]] = {
+    statuses: {
+        "model": Problem,
+        "description": "Not done.",
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    }
+    for statuses in ("4XX", "5XX")
+}
+"""Of a route whose answers are something else than JSON: the framework takes refusals for that too."""
 
 
 class LenientRoute(APIRoute):
@@ -79,7 +91,8 @@ def models_router(daemon: "Daemon") -> APIRouter:
                 "model": Step,
                 "description": "A line for each step and one for the end; with `stream` false the end alone, as JSON.",
                 "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Step"}}},
-            }
+            },
+            **_REFUSALS,
         },
     )
     async def pull(wanted: PullRequest) -> Response:

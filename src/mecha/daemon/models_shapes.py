@@ -1,8 +1,8 @@
 """Requests and answers about models, in the shape of Ollama's API; what Ollama has not is added to it."""
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from mecha.daemon.status_api import ModelAnswer
 from mecha.service.report import PullReport
@@ -25,6 +25,11 @@ class Named(BaseModel):
         return self
 
 
+def _whole(value: object) -> object:
+    """JSON has one kind of number: 5.0 is 5."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 class PullRequest(Named):
     """What to pull, and how. All but `model`, `name`, `stream` and `insecure` are as of `mecha models pull`."""
 
@@ -36,7 +41,7 @@ class PullRequest(Named):
     frozen: bool = False
     quantize: bool = True
     method: Literal["dynamic_int8", "static_int8", "auto"] | None = None
-    limit_bytes_per_s: int | None = Field(default=None, ge=1)
+    limit_bytes_per_s: Annotated[int | None, BeforeValidator(_whole)] = Field(default=None, ge=1)
     settings: str | None = Field(
         default=None,
         description="Digest of what the caller's environment says of the Hub; 412 where the daemon's differs.",
