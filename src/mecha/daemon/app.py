@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from mecha import __version__
+from mecha.daemon.device_api import device_router
 from mecha.daemon.models_api import models_router
 from mecha.daemon.problems import Problem, problem_of, status_of
 from mecha.daemon.status_api import status_router
@@ -45,6 +46,7 @@ def daemon_app(daemon: "Daemon") -> FastAPI:
 def _routers(daemon: "Daemon") -> Iterator[APIRouter]:
     yield status_router(daemon)
     yield models_router(daemon)
+    yield device_router(daemon)
 
 
 def _answer(status: int, problem: Problem) -> Response:

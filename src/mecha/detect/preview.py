@@ -18,19 +18,35 @@ def preview(frame_bgr: NDArray[np.uint8], detections: Detections, *, longest: in
         longest: pixels of the longer side at most; a smaller frame keeps its size.
         footer: one line of text at the bottom.
     """
-    import cv2
-
-    height, width = frame_bgr.shape[:2]
-    scale = preview_scale(height, width, longest)
-    size = (max(round(width * scale), 1), max(round(height * scale), 1))
-    small: NDArray[np.uint8] = cv2.resize(frame_bgr, size, interpolation=cv2.INTER_AREA).astype(np.uint8)
+    scale = preview_scale(frame_bgr.shape[0], frame_bgr.shape[1], longest)
+    small = _small(frame_bgr, scale)
     scaled = Detections(
         (detections.boxes_xyxy * scale).astype(np.float32), detections.scores, detections.class_ids, detections.names
     )
-    _, encoded = cv2.imencode(".jpg", draw(small, scaled, footer=footer), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
-    return encoded.tobytes()
+    return _jpeg(draw(small, scaled, footer=footer), _QUALITY)
+
+
+def small_jpeg(frame_bgr: NDArray[np.uint8], *, longest: int, quality: int) -> bytes:
+    """Return a frame as a JPEG with nothing drawn on it; arguments as those of `preview`, quality 1 to 100."""
+    scale = preview_scale(frame_bgr.shape[0], frame_bgr.shape[1], longest)
+    return _jpeg(frame_bgr if scale == 1 else _small(frame_bgr, scale), quality)
 
 
 def preview_scale(height: int, width: int, longest: int) -> float:
     """Return by how much a frame is made smaller, 1 for one that is small enough."""
     return min(1.0, longest / max(height, width))
+
+
+def _small(frame_bgr: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
+    import cv2
+
+    height, width = frame_bgr.shape[:2]
+    size = (max(round(width * scale), 1), max(round(height * scale), 1))
+    return cv2.resize(frame_bgr, size, interpolation=cv2.INTER_AREA).astype(np.uint8)
+
+
+def _jpeg(frame_bgr: NDArray[np.uint8], quality: int) -> bytes:
+    import cv2
+
+    _, encoded = cv2.imencode(".jpg", frame_bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return encoded.tobytes()

@@ -1,11 +1,11 @@
 """Reading and changing what a node runs with, from outside of it: what `mecha config` does."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mecha.errors import NotFoundError
+from mecha.errors import ConfigError, NotFoundError
 from mecha.project import Project
 from mecha.runtime.config import Layer, NodeConfig, load_config, read_layers
 from mecha.runtime.program import load_node
@@ -54,13 +54,29 @@ def set_value(project: Project, node: str, key: str, text: str, environ: Mapping
         ConfigError: the file is broken, or would be: with every fault.
         DiskError: the file cannot be written.
     """
+    return _changed(project, node, environ, lambda table: _put(table, key.split("."), _parsed(text)))
+
+
+def set_values(project: Project, node: str, values: Mapping[str, Any], environ: Mapping[str, str]) -> Path:
+    """Write several values at once, as `set_value` does: all of them or none. Tables are gone through key by key.
+
+    Raises:
+        MechaError: as `set_value`.
+    """
+    return _changed(project, node, environ, lambda table: _lay_over(table, values))
+
+
+def _changed(project: Project, node: str, environ: Mapping[str, str], change: Callable[[dict[str, Any]], None]) -> Path:
+    """Write the node's config.json with a change in it; raises as `set_value`."""
     model = load_node(project.nodes_dir, node).config_model
     files = project.node_config_files(node)
     target = files[-1]
     layers = list(read_layers(files, project.root, environ))
     mine = layers[len(files) - 1]
     table = {} if mine.text is None else parse_json(mine.text.decode("utf-8-sig"), where=mine.where)
-    _put(table, key.split("."), _parsed(text))
+    if not isinstance(table, dict):
+        raise ConfigError(f"{mine.where}:1: got {json.dumps(table)[:60]}; expected a table of keys, as in {{}}")
+    change(table)
     new = (json.dumps(table, indent=2, ensure_ascii=False) + "\n").encode()
     layers[len(files) - 1] = Layer(mine.where, new)
     load_config(model, layers)
@@ -82,3 +98,12 @@ def _put(table: dict[str, Any], path: list[str], value: Any) -> None:  # noqa: A
             table[part] = {}
         table = table[part]
     table[path[-1]] = value
+
+
+def _lay_over(table: dict[str, Any], values: Mapping[str, Any]) -> None:
+    for key, value in values.items():
+        below = table.get(key)
+        if isinstance(below, dict) and isinstance(value, dict):
+            _lay_over(below, value)
+        else:
+            table[key] = value
