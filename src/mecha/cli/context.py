@@ -11,6 +11,7 @@ import typer
 from mecha.redaction import redacted
 
 if TYPE_CHECKING:
+    from mecha.daemon.client import DaemonModels
     from mecha.project import Project
     from mecha.service.models import ModelService
 
@@ -39,6 +40,13 @@ def model_service(*, offline: bool = False) -> "ModelService":
 
     environ = {**os.environ, "HF_HUB_OFFLINE": "1"} if offline else os.environ
     return ModelService(current_project(), environ)
+
+
+def project_models() -> "DaemonModels":
+    """Return the models of the current project, by the way of its daemon where one runs."""
+    from mecha.daemon.client import DaemonModels
+
+    return DaemonModels(current_project(), os.environ, model_service)
 
 
 def echo_json(value: Mapping[str, Any]) -> None:

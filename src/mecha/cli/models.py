@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mecha.cli.context import bytes_text, echo_json, model_service
+from mecha.cli.context import bytes_text, echo_json, model_service, project_models
 from mecha.errors import IntegrityError, QuantizationError
 
 if TYPE_CHECKING:
@@ -57,12 +57,11 @@ def pull(
         method=parse_method(method) if method else None,
         limit_bytes_per_s=parse_rate(limit_rate) if limit_rate else None,
     )
-    service = model_service()
     if dry_run:
-        _show_plan(asdict(service.plan(name, options)), as_json=as_json)
+        _show_plan(asdict(model_service().plan(name, options)), as_json=as_json)
         return
     with shown_progress(as_json=as_json) as progress:
-        report = service.pull(name, options, progress)
+        report = project_models().pull(name, options, progress)
     show_pull(report, as_json=as_json)
 
 
@@ -107,7 +106,7 @@ def show_pull(report: "PullReport", *, as_json: bool) -> None:
 @app.command(name="list")
 def list_models(as_json: AsJson = False) -> None:
     """Show every model that a catalog names or that is published here."""
-    rows = model_service().rows()
+    rows = project_models().rows()
     if as_json:
         echo_json({"schema": 1, "models": [asdict(row) for row in rows]})
         return
@@ -125,7 +124,7 @@ def _cells(row: "ModelRow") -> tuple[str, ...]:
 @app.command()
 def show(name: Name, as_json: AsJson = False) -> None:
     """Show all that is known of one model: origin, licence, files, INT8 and how it was measured."""
-    shown = model_service().show(name)
+    shown = project_models().show(name)
     if as_json:
         echo_json(shown)
         return
@@ -158,10 +157,10 @@ def remove(
     yes: Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")] = False,
 ) -> None:
     """Remove a model from this project; the cache keeps its files for the next pull."""
-    service = model_service()
+    models = project_models()
     if not yes:
-        typer.confirm(f"Remove {name} from {service.project.models_dir}?", abort=True)
-    service.remove(name)
+        typer.confirm(f"Remove {name} from {models.project.models_dir}?", abort=True)
+    models.remove(name)
     typer.echo(f"{name}: removed")
 
 

@@ -12,8 +12,8 @@ from mecha.errors import NetworkError
 _TIMEOUT_S = 10.0
 
 
-class _Connection(http.client.HTTPConnection):
-    """HTTP over a Unix socket."""
+class SocketConnection(http.client.HTTPConnection):
+    """HTTP over a Unix socket; `sock` is there once something was asked."""
 
     def __init__(self, path: Path) -> None:
         super().__init__("localhost", timeout=_TIMEOUT_S)
@@ -35,7 +35,7 @@ def asked_status(place: DaemonPlace) -> dict[str, Any] | None:
     pid = place.pid
     if pid is None:
         return None
-    connection = _Connection(place.address)
+    connection = SocketConnection(place.address)
     try:
         connection.request("GET", "/api/status")
         answer = connection.getresponse()
