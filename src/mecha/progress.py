@@ -35,6 +35,10 @@ class FileStage(str):
         made.sha256 = sha256
         return made
 
+    def __getnewargs__(self) -> tuple[str, str]:
+        """Let it be copied, as with the state that it is a part of."""
+        return str(self), self.sha256
+
 
 def of_file(progress: Progress, sha256: str | None) -> Progress:
     """Return what hands progress on, and says with each stage which file it is about, where that is known."""

@@ -13,6 +13,7 @@ from mecha.daemon.retries import Patience, Task
 from mecha.daemon.server import parsed_address, unix_listener
 from mecha.daemon.state import DaemonState
 from mecha.errors import BusyError, IntegrityError, NetworkError, UsageError
+from mecha.progress import FileStage
 
 
 def test_a_listener_that_is_too_slow_loses_the_oldest_events_and_is_told_how_many() -> None:
@@ -154,3 +155,10 @@ def test_a_socket_is_its_owners_and_takes_the_place_of_one_that_nobody_answers_o
         unix_listener(long),
     ):
         pass
+
+
+def test_a_model_whose_file_comes_just_now_can_be_told() -> None:
+    state = DaemonState()
+    state.set_model("arena", state="pulling", stage=FileStage("download", "0" * 64), completed=1, total=2)
+    (model,) = state.models()
+    assert model.to_json()["stage"] == "download"
