@@ -13,8 +13,6 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import ConfigDict, Field
 
 from mecha.errors import IntegrityError
@@ -22,6 +20,9 @@ from mecha.runtime.bus import Sample
 from mecha.validation import Frozen, json_line_of, parse_json, validated
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from mecha.detect.detector import Result
 
 F = TypeVar("F", bound=Frozen)
@@ -80,7 +81,7 @@ class FrameMessage:
 
     newest_wins: ClassVar[bool] = True
 
-    frame_bgr: NDArray[np.uint8]
+    frame_bgr: "NDArray[np.uint8]"
     seq: int
     captured_at: int
     source: str = ""
@@ -108,6 +109,9 @@ class FrameMessage:
                 f"{sample.topic}: got {len(sample.payload)} bytes; "
                 f"expected {expected} for {header.width}x{header.height} pixels BGR"
             )
+        # Here and not above: a daemon that no node runs in needs none of its 13 MB.
+        import numpy as np
+
         pixels = np.frombuffer(sample.payload, np.uint8).reshape(header.height, header.width, 3)
         return cls(pixels, header.seq, header.captured_at, header.source)
 
