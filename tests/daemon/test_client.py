@@ -1,6 +1,9 @@
 """`mecha models` beside a daemon: by it where it runs, alone where it does not, with the same words."""
 
 import os
+import signal
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,10 @@ from typer.testing import CliRunner
 from mecha.cli import models as command_line
 from mecha.daemon.client import DaemonModels
 from mecha.daemon.hub_settings import settings_digest
+from mecha.daemon.place import DaemonPlace
 from mecha.errors import BusyError, MechaError, NotFoundError
+from mecha.hub.mirror import RunningMirror
+from mecha.project import find_project
 from mecha.service.models import ModelService
 from mecha.service.request import PullOptions
 from tests.daemon.asked_device import CATALOG, PATIENCE_S, Device
@@ -175,3 +181,32 @@ def test_what_a_pull_depends_on_changes_the_digest_of_an_environment(name: str) 
 
 def _models(device: Device, alone: Any = refuse_alone) -> DaemonModels:
     return DaemonModels(device.daemon.project, os.environ, alone)
+
+
+def test_a_pull_goes_on_alone_when_the_daemon_is_killed(
+    tmp_path: Path, alone: Path, arena_hub: RunningMirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", arena_hub.endpoint)
+    monkeypatch.setenv("MECHA_CACHE_DIR", str(tmp_path / "cache"))
+    project = find_project(alone, os.environ)
+    place = DaemonPlace(project, os.environ)
+    service, told = ModelService(project, os.environ), list[int]()
+    with subprocess.Popen(
+        [sys.executable, "-m", "mecha", "daemon", "run"], cwd=alone, stdout=subprocess.DEVNULL
+    ) as daemon:
+        try:
+            wait_for(place.address.is_socket, timeout_s=PATIENCE_S, what="the daemon answers")
+
+            def kill(stage: str, completed: int, total: int | None) -> None:
+                told.append(completed)
+                if completed > 100_000 and daemon.poll() is None:
+                    daemon.kill()
+                    daemon.wait()
+
+            models = DaemonModels(project, os.environ, lambda: service)
+            report = models.pull("arena", PullOptions(limit_bytes_per_s=300_000), kill)
+        finally:
+            daemon.kill()
+    published = service.store.require("arena")
+    assert daemon.returncode == -signal.SIGKILL
+    assert 0 < report.downloaded_bytes < published.manifest.files["model.onnx"].size_bytes - 100_000
