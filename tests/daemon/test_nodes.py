@@ -9,7 +9,7 @@ import pytest
 
 from mecha.daemon.nodes import Nodes
 from mecha.daemon.state import DaemonState
-from mecha.errors import BusyError, NodeError, NotFoundError
+from mecha.errors import BusyError, NetworkError, NodeError, NotFoundError
 from mecha.project import find_project
 from mecha.runtime.messages import ControlMessage
 from tests.runtime.projects import COUNTER, TICKER, configure, make_project
@@ -131,6 +131,18 @@ def test_other_settings_of_a_node_start_only_that_one_again(tmp_path: Path, begu
     wait_for(lambda: run.pid("counter") not in (None, counter), timeout_s=PATIENCE_S)
     run.wait_for_state("counter", "running")
     assert run.pid("ticker") == ticker
+
+
+def test_a_bus_that_cannot_be_opened_leaves_all_as_it_was(tmp_path: Path, begun: Callable[[Path], Run]) -> None:
+    root = make_project(tmp_path, ticker=TICKER)
+    run = begun(root)
+    run.nodes.start(["ticker"])
+    run.wait_for_state("ticker", "running")
+    settle(root, "[bus]\nlisten = ['nowhere']\n")
+    with pytest.raises(NetworkError):
+        run.nodes.reload(find_project(root, os.environ))
+    assert (run.nodes.alive, run.nodes.names) == (True, ("ticker",))
+    run.wait_for_state("ticker", "running")
 
 
 def test_a_command_reaches_the_bus_and_orders_name_nodes_that_are_there(

@@ -66,8 +66,9 @@ def test_what_a_node_needs_is_brought_and_a_broken_catalog_changes_nothing(tmp_p
         kept.wait_until(lambda: bool(kept.daemon.state.catalog_fault), "the fault is told")
         fault = kept.daemon.state.catalog_fault
         assert "rpeo" in fault
+        remedy = "[ERROR] daemon: What runs goes on with what was read before; correct the file and save it."
+        kept.wait_until(lambda: remedy in kept.lines)
         assert f"[ERROR] daemon: {fault.splitlines()[0]}" in kept.lines
-        assert kept.said("What runs goes on with what was read before; correct the file and save it.")
         assert kept.daemon.ready == (True, "")
         assert (kept.model().state, kept.node("user").pid) == ("ready", pid)
 

@@ -16,7 +16,7 @@ from mecha.runtime.program import node_names
 from mecha.service.pinning import project_lock
 from mecha.store.published import INT8_FILE, MANIFEST_FILE, MODEL_FILE
 
-SETTINGS, CATALOG, LOCK = "settings", "catalog", "mecha.lock"
+SETTINGS, CATALOG, LOCK, NODES = "settings", "catalog", "mecha.lock", "nodes"
 """Names of what may have a fault; a node's config is called by the node."""
 
 
@@ -80,7 +80,12 @@ def read_needs(project: Project, environ: Mapping[str, str], before: Needs | Non
     except MechaError as error:
         faults[LOCK] = _sentence(error)
     models: dict[str, str | None] = {}
-    for node in node_names(project.nodes_dir):
+    try:
+        nodes = node_names(project.nodes_dir)
+    except OSError as error:
+        faults[NODES] = f"{project.nodes_dir}: cannot be read: {(error.strerror or str(error)).lower()}"
+        nodes = tuple(before.models) if before is not None else ()
+    for node in nodes:
         try:
             models[node] = model_of(project, node)
         except MechaError as error:
@@ -112,7 +117,11 @@ def read_files(needs: Needs) -> tuple[Path, ...]:
     project = needs.project
     catalogs = (project.catalog_file, project.user_root / CATALOG_NAME)
     signatures = tuple(file.with_name(f"{file.name}.minisig") for file in catalogs)
-    configs = tuple(file for node in node_names(project.nodes_dir) for file in project.node_config_files(node))
+    try:
+        nodes = node_names(project.nodes_dir)
+    except OSError:
+        nodes = tuple(needs.models)
+    configs = tuple(file for node in nodes for file in project.node_config_files(node))
     return (*catalogs, *signatures, project.settings_file, *configs)
 
 

@@ -126,7 +126,7 @@ class Nodes:
         """Take other settings: nodes that these say something else of are started again, with another bus all of them.
 
         Raises:
-            MechaError: the bus cannot be opened.
+            MechaError: the bus cannot be opened; then all is as before.
         """
         with self._lock:
             before, self._project = self._project, project
@@ -135,7 +135,12 @@ class Nodes:
                 return
             if before.settings.bus != project.settings.bus:
                 self.stop()
-                self.start(names)
+                try:
+                    self.start(names)
+                except MechaError:
+                    self._project = before
+                    self.start(names)
+                    raise
                 return
             for name in names:
                 if _settings_of(before, name) != _settings_of(project, name):

@@ -14,6 +14,7 @@ from mecha.daemon.pulling import StoppedError, ToldPull
 from mecha.daemon.retries import Patience, Task, moment_in
 from mecha.daemon.revival import Revival
 from mecha.daemon.state import DaemonState
+from mecha.daemon.wanted_nodes import WantedNodes
 from mecha.errors import BusyError, MechaError, NotFoundError
 from mecha.progress import Progress, licence_of, silent
 from mecha.project import Project
@@ -27,8 +28,10 @@ if TYPE_CHECKING:
 REMEDY = "What runs goes on with what was read before; correct the file and save it."
 _HOLDING = frozenset({CATALOG, LOCK})
 """Nothing can be pulled while these cannot be read."""
+_BUS = "bus"
 _REST_S = 0.2
 _LONGEST_REST_S = 60.0
+_FAULTY_REST_S = 1.0
 _LEAVE_S = 1.0
 
 
@@ -65,6 +68,7 @@ class Reconciler:
         self._stopping = threading.Event()
         self._needs = Needs(project, None, {}, {})
         self._service = ModelService(project, environ)
+        self._wanted_nodes = WantedNodes(state, nodes)
         self._tasks: dict[str, Task] = {}
         self._revival = Revival(state, nodes, self._patience, log)
         # What a pull writes itself is no reason to try again what has failed.
@@ -125,7 +129,7 @@ class Reconciler:
         """
         with self._lock:
             needs = read_needs(self._needs.project, self._environ, self._needs)
-            self._follow(needs, changed=again)
+            self._follow(needs, changed=again or needs != self._needs)
         self._wake.set()
         self._noticed.set()
 
@@ -164,10 +168,12 @@ class Reconciler:
         self._tell_faults(before.faults, needs.faults)
         if needs.project != before.project:
             self._service = ModelService(needs.project, self._environ)
+            self._state.set_fault(_BUS, "")
             try:
                 self._nodes.reload(needs.project)
             except MechaError as error:
-                self._log("ERROR", str(error))
+                self._state.set_fault(_BUS, str(error))
+                self._log("ERROR", f"{error}\n{REMEDY}")
         now_s = time.monotonic()
         for name in needs.wanted:
             task = self._tasks.setdefault(name, Task(name))
@@ -183,7 +189,7 @@ class Reconciler:
             self._state.forget_model(name)
         if changed:
             self._revival.soon(needs.models)
-        self._run_nodes()
+        self._wanted_nodes.follow(self._needs, self._service.store)
 
     def _tell_faults(self, before: Mapping[str, str], now: Mapping[str, str]) -> None:
         for what in sorted(before.keys() | now.keys()):
@@ -194,32 +200,6 @@ class Reconciler:
                     self._log("ERROR", line)
             elif not text:
                 self._log("INFO", f"{what}: can be read again")
-
-    def _run_nodes(self) -> None:
-        """Run every node that has what it needs; one that runs already goes on whatever became of its model."""
-        needs = self._needs
-        running = set(self._nodes.names)
-        wanted = [node for node, model in needs.models.items() if node in running or self._can_start(model)]
-        for node in needs.models:
-            if self._state.node(node) is None or node not in (*running, *wanted):
-                reason = "" if node in wanted else f"waits for {needs.models[node]}"
-                self._state.set_node(node, state="waiting", reason=reason)
-        if set(wanted) != running:
-            self._nodes.start(wanted)
-
-    def _forget_gone(self) -> None:
-        """Say nothing any more of nodes that the project has no longer and that have ended."""
-        with self._lock:
-            known = self._needs.models.keys()
-            for node in self._state.nodes():
-                if node.name not in known and node.state in {"ended", "failed", "waiting"}:
-                    self._state.forget_node(node.name)
-
-    def _can_start(self, model: str | None) -> bool:
-        """A model that no catalog has cannot come: then the node says itself what it lacks."""
-        if model is None or self._service.store.published(model) is not None:
-            return True
-        return self._needs.catalog is not None and model not in self._needs.catalog
 
     # The work
 
@@ -234,10 +214,14 @@ class Reconciler:
 
     def _keep(self) -> None:
         while not self._stopping.is_set():
+            if self._needs.faults:
+                # One that was read while its file was being written is seen by no watch: it ended as it had begun.
+                self.look(again=False)
             self._noticed.clear()
             self._revival.turn()
-            self._forget_gone()
-            self._noticed.wait(_rest_s(self._revival.moments()))
+            self._wanted_nodes.forget_gone(self._needs)
+            rest_s = _rest_s(self._revival.moments())
+            self._noticed.wait(min(rest_s, _FAULTY_REST_S) if self._needs.faults else rest_s)
 
     def _next(self) -> Task | None:
         """Return what is due; what needs no work, and so no network, first."""
@@ -388,7 +372,7 @@ class Reconciler:
             if usable and not self._stopping.is_set():
                 self._state.set_model(task.name, usable=True)
                 self._revival.soon(self._needs.wanted_by(task.name))
-                self._run_nodes()
+                self._wanted_nodes.follow(self._needs, self._service.store)
 
 
 def _rest_s(moments: Iterable[float]) -> float:
