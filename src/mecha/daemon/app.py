@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from mecha import __version__
 from mecha.daemon.device_api import device_router
 from mecha.daemon.models_api import models_router
+from mecha.daemon.page import page_router
 from mecha.daemon.problems import Problem, problem_of, status_of
 from mecha.daemon.status_api import status_router
 from mecha.errors import MechaError
@@ -46,6 +47,7 @@ def daemon_app(daemon: "Daemon") -> FastAPI:
 def _routers(daemon: "Daemon") -> Iterator[APIRouter]:
     yield status_router(daemon)
     yield models_router(daemon)
+    yield page_router()
     yield device_router(daemon)
 
 

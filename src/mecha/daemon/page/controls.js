@@ -75,12 +75,13 @@ export class Controls {
   #addShare(key) {
     const id = `${this.name}.${key}`;
     const input = element("input", { type: "range", id, min: 0, max: 1, step: 0.01 });
-    const output = element("output", { htmlFor: id });
-    const show = (value) => (output.textContent = Number(value).toFixed(2));
+    // To be seen only: a screen reader reads the value of the slider itself.
+    const shown = element("span", { className: "value", ariaHidden: "true" });
+    const show = (value) => (shown.textContent = Number(value).toFixed(2));
     input.addEventListener("input", () => show(input.value));
     input.addEventListener("change", () => this.#change(key, Number(input.value)));
     const words = key.replaceAll("_", " ").replace("iou", "IoU");
-    const within = element("div", { className: "slide" }, element("label", { htmlFor: id, textContent: words }), input, output);
+    const within = element("div", { className: "slide" }, element("label", { htmlFor: id, textContent: words }), input, shown);
     this.form.append(within);
     this.#fields.set(key, {
       within,
