@@ -38,6 +38,11 @@ class Answering:
 
     address: tuple[str, int] | str
 
+    @property
+    def port(self) -> int:
+        assert not isinstance(self.address, str)
+        return self.address[1]
+
     def connect(self) -> socket.socket:
         unix = isinstance(self.address, str)
         connection = socket.socket(socket.AF_UNIX if unix else socket.AF_INET, socket.SOCK_STREAM)
@@ -78,9 +83,13 @@ def rest_of(opened: socket.socket) -> bytes:
 
 @contextmanager
 def answering(
-    app: ASGIApp, *, unix: Path | None = None, connection: type[GuardedConnection] = GuardedConnection
+    app: ASGIApp,
+    *,
+    unix: Path | None = None,
+    connection: type[GuardedConnection] = GuardedConnection,
+    tls: tuple[Path, Path] | None = None,
 ) -> Iterator[Answering]:
-    """Serve an application as the daemon does, from a thread."""
+    """Serve an application as the daemon does, from a thread; `tls`: files of certificate and key."""
 
     async def marked(scope: Scope, receive: Receive, send: Send) -> None:
         await app({**scope, LISTENER_KEY: "tcp" if unix is None else "unix"}, receive, send)
@@ -92,7 +101,8 @@ def answering(
             opened.listen()
         config = uvicorn.Config(
             marked, http=connection, ws="none", lifespan="off", log_config=None, access_log=False, server_header=False,
-            proxy_headers=False, timeout_graceful_shutdown=1,
+            proxy_headers=False, timeout_graceful_shutdown=1, ssl_certfile=tls[0] if tls else None,
+            ssl_keyfile=tls[1] if tls else None,
         )  # fmt: skip
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [opened]}, daemon=True)

@@ -1,9 +1,13 @@
 """What comes over TCP to the daemon, asked by hand over real connections."""
 
 import contextlib
+import http.client
 import os
 import select
+import shutil
 import socket
+import ssl
+import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -159,7 +163,7 @@ def test_a_page_of_another_site_gets_nothing_even_with_the_token(tcp: Answering,
 
 
 def test_its_own_page_may_ask(tcp: Answering) -> None:
-    host = f"127.0.0.1:{tcp.address[1]}"
+    host = f"127.0.0.1:{tcp.port}"
 
     assert tcp.ask("/api", Host=host, Origin=f"http://{host}", Sec_Fetch_Site="same-origin", **BEARER).status == 200
     assert tcp.ask("/api", Host="robot.local", Origin="https://robot.local", **BEARER).status == 200
@@ -325,6 +329,34 @@ def test_the_log_hears_of_attacks_once_and_never_of_the_token(access: Access) ->
         "a request from 127.0.0.1 was refused: it was asked under a name that is not its own",
         "a request from 127.0.0.1 was refused: the page of another site sent it",
     ]
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="nothing here makes a certificate")
+def test_over_tls_it_is_the_same(access: Access, tmp_path: Path) -> None:
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+         "-subj", "/CN=robot", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(cert)],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    trusting = ssl.create_default_context(cafile=str(cert))
+    with answering(access.guard(counting), tls=(cert, key), connection=Impatient) as served:
+
+        def ask(**headers: str) -> tuple[int, bytes]:
+            connection = http.client.HTTPSConnection("127.0.0.1", served.port, timeout=20, context=trusting)
+            with contextlib.closing(connection):
+                connection.request("POST", "/api", b"x" * 100_000, headers)
+                answer = connection.getresponse()
+                return answer.status, answer.read()
+
+        assert ask(**BEARER) == (200, b"100000")
+        assert ask()[0] == 401
+        host = f"127.0.0.1:{served.port}"
+        assert ask(Origin=f"https://{host}", **BEARER)[0] == 200
+        assert ask(Origin=f"http://{host}", **BEARER)[0] == 403
+        assert raw(served, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n") == b""
+        with trusting.wrap_socket(served.connect(), server_hostname="127.0.0.1") as silent:
+            assert silent.recv(1) == b""
 
 
 def test_the_names_of_a_daemon_are_those_of_its_machine_and_those_that_are_given() -> None:

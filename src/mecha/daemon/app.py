@@ -8,6 +8,7 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from mecha import __version__
 from mecha.daemon.device_api import device_router
@@ -25,6 +26,7 @@ _FAILURES: dict[int | str, dict[str, Any]] = {
     "4XX": {"model": Problem, "description": "Not done: the reason is the request, or what it asks for."},
     "5XX": {"model": Problem, "description": "Not done: the reason is this device, or the Hub."},
 }
+_METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 _DESCRIPTION = "Keeps models and nodes of a device as its catalog, lock and configs describe them."
 
 
@@ -76,12 +78,21 @@ def _sentence(fault: Mapping[str, Any]) -> str:
     return f"{where}: {said[:1].lower()}{said[1:]}"
 
 
-def _refused(_request: Request, error: Exception) -> Response:
+def _refused(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
     answer = _answer(error.status_code, Problem(error=str(error.detail)))
     answer.headers.update(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        answer.headers["Allow"] = ", ".join(_methods(request))
     return answer
+
+
+def _methods(request: Request) -> list[str]:
+    """Return what a path can be asked for by any of its routes; the framework names those of the first one."""
+    scopes = [(method, {**request.scope, "method": method}) for method in _METHODS]
+    routes = request.app.router.routes
+    return [method for method, scope in scopes if any(route.matches(scope)[0] is Match.FULL for route in routes)]
 
 
 def _broken(_request: Request, error: Exception) -> Response:
