@@ -107,8 +107,9 @@ class Reconciler:
         self._keeper.start()
 
     def leave(self) -> None:
-        """Begin nothing any more."""
-        self._stopping.set()
+        """Begin nothing any more, and no node: once this returns, none is started."""
+        with self._lock:
+            self._stopping.set()
         self._wake.set()
         self._noticed.set()
 
