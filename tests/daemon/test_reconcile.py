@@ -75,6 +75,11 @@ def test_what_a_node_needs_is_brought_and_a_broken_catalog_changes_nothing(tmp_p
         (root / "model_catalog.toml").write_text(CATALOG)
         kept.wait_until(lambda: not kept.daemon.state.catalog_fault, "the fault is gone")
         kept.wait_until(lambda: "[INFO] daemon: catalog: can be read again" in kept.lines)
+        # Of no catalog any more: what is published stays what it is.
+        (root / "model_catalog.toml").write_text(CATALOG.replace('"arena"', '"other"'))
+        kept.daemon.reload()
+        kept.wait_until(lambda: kept.daemon.reconciler.idle)
+        assert (kept.model().state, kept.model().reason, kept.node("user").pid) == ("ready", "", pid)
         with pytest.raises(BusyError, match=r"^arena is run by user: it is not removed$"):
             kept.daemon.remove("arena")
 

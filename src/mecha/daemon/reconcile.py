@@ -93,6 +93,12 @@ class Reconciler:
         """Its threads do their work."""
         return self._worker.is_alive() and self._keeper.is_alive()
 
+    @property
+    def idle(self) -> bool:
+        """No model is worked on, and none waits for its next try."""
+        with self._lock:
+            return all(task.due_s is None for task in self._tasks.values())
+
     def service(self) -> ModelService:
         """Return the service, for the settings that were valid last."""
         with self._lock:
@@ -258,7 +264,8 @@ class Reconciler:
         except StoppedError:
             pass
         except MechaError as error:
-            if before is None or before.reason != str(error):
+            known = self._state.model(task.name)
+            if known is not None and known.reason and (before is None or before.reason != known.reason):
                 self._log("ERROR", f"{task.name}: {error}")
 
     def _verify(self, task: Task) -> None:
@@ -339,19 +346,18 @@ class Reconciler:
             now_s = time.monotonic()
             usable = self._service.store.published(task.name) is not None
             known = self._needs.catalog is None or task.name in self._needs.catalog
-            if isinstance(error, NotFoundError) and usable and not known:
-                # Published, and of no catalog: it was added by hand, and is whole.
+            # Published, and of no catalog: it is as somebody brought it, and nothing says what else it should be.
+            whole = isinstance(error, NotFoundError) and usable and not known
+            pause_s = None if whole else task.fail(error, self._patience, now_s)
+            if whole:
                 task.succeed()
-                pause_s = None
-            else:
-                pause_s = task.fail(error, self._patience, now_s)
             if task.changes != changes:
                 task.due_s = now_s
             tries = task.tries
         self._state.set_model(
             task.name,
-            state="degraded" if usable else "absent",
-            reason=str(error),
+            state="ready" if whole else "degraded" if usable else "absent",
+            reason="" if whole else str(error),
             stage="",
             completed=0,
             total=None,
