@@ -3,7 +3,7 @@ import pytest
 
 from mecha.detect.detections import Detections
 from mecha.detect.images import decode_image
-from mecha.detect.preview import preview
+from mecha.detect.preview import preview, small_jpeg
 
 
 def one_box(*corners: float) -> Detections:
@@ -28,3 +28,11 @@ def test_boxes_shrink_with_the_frame() -> None:
     assert drawn[:, 1].min() in range(97, 103)
     assert drawn[:, 1].max() in range(297, 303)
     assert drawn[:, 0].max() in range(197, 203)
+
+
+@pytest.mark.parametrize(("size", "expected"), [((480, 640), (240, 320)), ((32, 64), (32, 64))])
+def test_a_frame_alone_is_made_small_too(size: tuple[int, int], expected: tuple[int, int]) -> None:
+    frame = np.full((*size, 3), 90, np.uint8)
+    picture = decode_image(small_jpeg(frame, longest=320, quality=75), where="frame")
+    assert picture.shape == (*expected, 3)
+    assert abs(int(picture.mean()) - 90) <= 2

@@ -103,22 +103,37 @@ class Detecting:
         return job.done
 
     def _work(self) -> None:
-        while True:
-            try:
-                job = self._jobs.get(timeout=self._idle_s)
-            except queue.Empty:
-                self._unload(self._idle_s)
-                with self._lock:
-                    if self._jobs.empty() and not self._loaded:
-                        self._worker = None
-                        return
-                continue
+        try:
+            while self._turn():
+                pass
+        finally:
+            # Whatever ended it: the next picture finds another one.
+            with self._lock:
+                if self._worker is threading.current_thread():
+                    self._worker = None
+
+    def _turn(self) -> bool:
+        """Work on a picture, or unload what nobody has asked for; False where there is nothing left to do."""
+        try:
+            job = self._jobs.get(timeout=self._idle_s)
+        except queue.Empty:
             self._unload(self._idle_s)
-            if job.done.set_running_or_notify_cancel():
-                try:
-                    job.done.set_result(self._done(job))
-                except MechaError as error:
-                    job.done.set_exception(error)
+            with self._lock:
+                if self._jobs.empty() and not self._loaded:
+                    self._worker = None
+                    return False
+            return True
+        self._unload(self._idle_s)
+        if not job.done.set_running_or_notify_cancel():
+            return True
+        try:
+            job.done.set_result(self._done(job))
+        except MechaError as error:
+            job.done.set_exception(error)
+        finally:
+            if not job.done.done():
+                job.done.set_exception(NodeError("the daemon made a mistake with this picture; its log has the trace"))
+        return True
 
     def _done(self, job: _Job) -> dict[str, Any]:
         began_s = time.monotonic()
