@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from mecha.daemon.needs import read_needs
 from mecha.errors import BusyError
 from mecha.hub.mirror import running_mirror
+from mecha.project import find_project
 from tests.daemon.kept import CATALOG, PATIENCE_S, USER, Kept, environ_with, hub_folder, kept_project
 from tests.runtime.projects import TICKER, add_node, configure
 from tests.runtime.waiting import wait_for
@@ -27,6 +29,17 @@ CAMERA = """
 
         def step(self, message: None) -> None:
             self.wait(0.05)
+"""
+
+DETECTOR = """
+    from mecha.runtime.node import Field, Node, NodeConfig
+
+    class DetectorConfig(NodeConfig):
+        model: str = Field("arena-n", min_length=1)
+        model_path: str | None = None
+
+    class Detector(Node[DetectorConfig]):
+        config_model = DetectorConfig
 """
 
 
@@ -158,6 +171,23 @@ def test_nodes_and_settings_are_followed_while_the_others_run_on(tmp_path: Path)
         settings.write_text("[nodes.ticker]\nrestart = 'never'\n")
         kept.wait_until(lambda: kept.node("ticker").pid not in (None, pid), "the settings of the node are taken")
         assert kept.daemon.state.catalog_fault == ""
+
+
+def test_the_model_of_a_node_is_what_its_files_say_or_its_program_has_by_default(tmp_path: Path) -> None:
+    root = kept_project(tmp_path / "project", user=USER, detector=DETECTOR, ticker=TICKER)
+    project = find_project(root, {})
+
+    def models() -> dict[str, str | None]:
+        return dict(read_needs(project, {}).models)
+
+    assert models() == {"user": "arena", "detector": "arena-n", "ticker": None}
+    configure(root, "detector", model_path="models/mine/model.onnx")
+    configure(root, "user", model_path="weights/mine.onnx")
+    assert models() == {"user": None, "detector": "mine", "ticker": None}
+    configure(root, "user").write_text("{")
+    needs = read_needs(project, {})
+    assert list(needs.faults) == ["user"]
+    assert needs.faults["user"].startswith("configs/common/nodes/user/config.json:1:2: not JSON: ")
 
 
 def test_one_daemon_keeps_a_project(tmp_path: Path) -> None:

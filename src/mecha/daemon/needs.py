@@ -1,5 +1,6 @@
 """What a project asks for, read from its files: its nodes, and the model that each of them runs."""
 
+import ast
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from mecha.errors import ConfigError, MechaError
 from mecha.project import CATALOG_NAME, Project, find_project
 from mecha.runtime.config import CONFIG_VARIABLE, NodeConfig, load_config, read_layers
 from mecha.runtime.dev import require_known_settings
-from mecha.runtime.program import node_names
+from mecha.runtime.program import PROGRAM_NAME, node_names
 from mecha.service.pinning import project_lock
 from mecha.store.published import INT8_FILE, MANIFEST_FILE, MODEL_FILE
 
@@ -102,7 +103,7 @@ def model_of(project: Project, node: str) -> str | None:
     """
     files = project.node_config_files(node)
     config = load_config(_ModelOf, read_layers(files, project.root, {CONFIG_VARIABLE: ""}))
-    said = config.model_path or config.model
+    said = config.model_path or config.model or _default_model(project.nodes_dir / node / PROGRAM_NAME)
     if not isinstance(said, str) or not said:
         return None
     path = project.root / said
@@ -110,6 +111,22 @@ def model_of(project: Project, node: str) -> str | None:
     if folder.parent == project.models_dir:
         return folder.name
     return None if "/" in said or config.model_path else said
+
+
+def _default_model(program: Path) -> str | None:
+    """Return what a node's class of its config has for `model` where no file says it; the program is only read."""
+    try:
+        classes = [one for one in ast.parse(program.read_bytes()).body if isinstance(one, ast.ClassDef)]
+    except (OSError, SyntaxError, ValueError):
+        return None
+    for one in classes:
+        if not any(ast.unparse(base).rpartition(".")[2] == NodeConfig.__name__ for base in one.bases):
+            continue
+        for line in one.body:
+            if isinstance(line, ast.AnnAssign) and ast.unparse(line.target) == "model" and line.value is not None:
+                value = line.value.args[0] if isinstance(line.value, ast.Call) and line.value.args else line.value
+                return value.value if isinstance(value, ast.Constant) and isinstance(value.value, str) else None
+    return None
 
 
 def read_files(needs: Needs) -> tuple[Path, ...]:
