@@ -53,8 +53,9 @@ OWNERS: dict[str, frozenset[str]] = {
     "openvino": frozenset({"detect"}),
     "platformdirs": frozenset({"project"}),
     "prometheus_client": frozenset({"daemon"}),
-    "psutil": frozenset({"store.process", "detect.session", "gate.device", "service", "runtime", "daemon",
-                         "doctor.limits"}),
+    "psutil": frozenset(
+        {"store.process", "detect.session", "gate.device", "service", "runtime", "daemon", "doctor.limits"}
+    ),
     "pycocotools": frozenset({"gate.tally"}),
     "rich": frozenset({"cli"}),
     "starlette": frozenset({"hub", "daemon"}),
