@@ -79,6 +79,17 @@ def test_a_state_tells_of_changes_only_and_faults_are_of_one_file_each() -> None
     assert state.catalog_fault == "no catalog"
 
 
+def test_no_state_shows_a_password() -> None:
+    state = DaemonState()
+    address = "http://you:hunter2hunter2@mirror: no answer"
+    state.set_mirror_fault(address)
+    state.set_fault("settings", address)
+    told = [state.mirror_fault, state.catalog_fault, state.set_model("arena", reason=address).reason]
+    assert told == [told[0]] * 3
+    assert "hunter2" not in told[0]
+    assert "no answer" in told[0]
+
+
 def test_a_network_is_waited_for_without_end_and_what_will_not_go_away_a_few_times() -> None:
     patience, task = Patience(), Task("arena")
     pauses = [task.fail(NetworkError("down"), patience, 0.0) for _ in range(10)]

@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass, replace
 from threading import Lock
 from typing import Any, Literal, get_args
 
+from mecha.redaction import redacted
+
 ModelState = Literal["absent", "pulling", "verifying", "quantizing", "gating", "ready", "degraded"]
 MODEL_STATES: tuple[ModelState, ...] = get_args(ModelState)
 """`absent`: there is nothing to run. `ready`: what the catalog asks for is there. `degraded`: it runs, with less."""
@@ -70,7 +72,7 @@ class NodeStatus:
 
 
 class DaemonState:
-    """Models, nodes and faults. Used from any thread.
+    """Models, nodes and faults, without secrets. Used from any thread.
 
     Args:
         publish: gets a "model" event for each change of a model, in the thread that makes it.
@@ -98,6 +100,8 @@ class DaemonState:
 
     def set_model(self, name: str, **changes: Any) -> ModelStatus:  # noqa: ANN401 - the attributes of ModelStatus
         """Change what is said of a model; one that was not there begins as absent."""
+        if "reason" in changes:
+            changes["reason"] = redacted(changes["reason"])
         with self._lock:
             before = self._models.get(name)
             now = replace(before or ModelStatus(name), **changes)
@@ -166,7 +170,7 @@ class DaemonState:
     def set_fault(self, source: str, text: str) -> None:
         """Say what is wrong with one of these files, "" for nothing; `source` tells it from the others."""
         with self._lock:
-            self._faults[source] = text
+            self._faults[source] = redacted(text)
 
     @property
     def mirror_fault(self) -> str:
@@ -177,7 +181,7 @@ class DaemonState:
     def set_mirror_fault(self, text: str) -> None:
         """Say why the Hub cannot be reached, "" when it can."""
         with self._lock:
-            self._mirror_fault = text
+            self._mirror_fault = redacted(text)
 
 
 _OF_EVENT = ("name", "state", "reason", "stage", "completed", "total")
