@@ -3,7 +3,7 @@
 import json
 import socket
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import asdict, fields
 from http import HTTPStatus
 from http.client import HTTPException, HTTPResponse
@@ -102,28 +102,28 @@ class DaemonModels:
         with self._answer(method, path, body) as answer:
             return next(_lines(answer), {})
 
-    def _answer(self, method: str, path: str, body: Mapping[str, Any] | None) -> "closing[HTTPResponse]":
-        """Ask, and return the answer; it is closed, and its connection with it, at the end of the context.
+    @contextmanager
+    def _answer(self, method: str, path: str, body: Mapping[str, Any] | None) -> Iterator[HTTPResponse]:
+        """Ask, and yield the answer, to be read within the context.
 
         Raises:
             MechaError: it says that it failed.
         """
         if self._place.pid is None or not hasattr(socket, "AF_UNIX"):
             raise _SilentError
-        connection = SocketConnection(self._place.address)
-        try:
-            headers = {"Content-Type": "application/json", "Connection": "close"}
-            connection.request(method, path, None if body is None else json.dumps(body), headers)
-            # Work may say nothing for long; a daemon that ends closes the connection.
-            connection.sock.settimeout(None)
-            answer = connection.getresponse()
+        with closing(SocketConnection(self._place.address)) as connection:
+            try:
+                sent = None if body is None else json.dumps(body)
+                connection.request(method, path, sent, {"Content-Type": "application/json"})
+                answer = connection.getresponse()
+            except (OSError, HTTPException) as error:
+                raise _SilentError from error
+            if connection.sock is not None:
+                # It has begun, so it lives; its work may say nothing for long.
+                connection.sock.settimeout(None)
             if answer.status != HTTPStatus.OK:
-                with closing(answer):
-                    raise _raised(next(_lines(answer), {}))
-        except (OSError, HTTPException) as error:
-            connection.close()
-            raise _SilentError from error
-        return closing(answer)
+                raise _raised(next(_lines(answer), {}))
+            yield answer
 
 
 def _checked(name: str) -> str:
