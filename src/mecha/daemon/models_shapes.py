@@ -3,11 +3,12 @@
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic.config import JsonDict
 
 from mecha.daemon.status_api import ModelAnswer
 from mecha.service.report import PullReport
 
-_ONE_NAME = {"anyOf": [{"required": ["model"]}, {"required": ["name"]}]}
+_ONE_NAME: JsonDict = {"anyOf": [{"required": ["model"]}, {"required": ["name"]}]}
 
 
 class Named(BaseModel):
