@@ -223,9 +223,17 @@ def test_pictures_of_it_can_be_taken(page: "Page", tmp_path: Path) -> None:
     expect(chart).to_be_visible()
     # A chart of a minute is worth looking at after half of one.
     page.wait_for_timeout(30_000 if _PICTURES else 0)
+    # What is of this test alone.
+    row_of(page, "cones").evaluate("row => (row.hidden = true)")
+    page.locator("#project").evaluate(
+        "one => (one.textContent = one.textContent.replace(/^.*, /, '/home/you/robot, '))"
+    )
     page.screenshot(path=folder / "page.png", full_page=True)
     page.set_viewport_size({"width": 390, "height": 844})
     page.emulate_media(color_scheme="dark")
+    page.locator("#project").evaluate(
+        "one => (one.textContent = one.textContent.replace(/^.*, /, '/home/you/robot, '))"
+    )
     page.screenshot(path=folder / "page-phone.png")
     assert (folder / "page-phone.png").stat().st_size > 10_000
 
@@ -234,6 +242,8 @@ def test_a_daemon_that_ends_is_missed_and_found_again(page: "Page", device: Devi
     device.stop()
     expect(page.locator("#ready")).to_have_text("no connection")
     expect(page.get_by_role("alert")).to_contain_text("what you see is from before")
+    detector_of(page).get_by_role("button", name="Restart").click()
+    expect(detector_of(page).get_by_role("status")).to_have_text("the daemon cannot be reached")
     device.start()
     expect(page.locator("#ready")).to_have_text("ready", timeout=120_000)
     expect(detector_of(page).locator("[data-part=state]")).to_have_text("running")

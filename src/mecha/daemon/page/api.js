@@ -3,6 +3,7 @@
 const KEY = "mecha.token";
 const AGAIN_MS = 2000;
 const SILENT_MS = 40000;
+export const UNREACHABLE = 0;
 
 export class Problem extends Error {
   constructor(status, { error, hint } = {}) {
@@ -33,6 +34,9 @@ export class Api {
         signal,
         cache: "no-store",
         credentials: "omit",
+      }).catch(() => {
+        // Each browser has words of its own for it, and none says who.
+        throw new Problem(UNREACHABLE, { error: "the daemon cannot be reached" });
       });
       if (response.status !== 401) return response;
       await this.#otherToken(token);

@@ -1,5 +1,6 @@
 // What can be changed while a node runs: its precision, its thresholds, whether it works at all.
 
+import { UNREACHABLE } from "./api.js";
 import { element, say } from "./parts.js";
 
 const PRECISIONS = [
@@ -27,7 +28,8 @@ export class Controls {
     try {
       this.#take(await this.api.json(this.path));
     } catch (error) {
-      say(this.said, error.message, true);
+      // The head of the page says so already, and when it is over.
+      if (error.status !== UNREACHABLE) say(this.said, error.message, true);
     }
   }
 

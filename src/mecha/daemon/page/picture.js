@@ -55,7 +55,7 @@ export class Picture {
         if (frame) this.#keep(frame);
         this.#draw(detections);
       } catch (error) {
-        write(this.found, error instanceof Problem ? error.message : "the daemon cannot be reached");
+        write(this.found, error instanceof Problem ? error.message : "the picture cannot be read");
         wait = NOTHING_MS;
       }
       await new Promise((done) => setTimeout(done, Math.max(wait, next - performance.now())));
