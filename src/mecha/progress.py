@@ -35,7 +35,7 @@ class FileStage(str):
         made.sha256 = sha256
         return made
 
-    def __getnewargs__(self) -> tuple[str, str]:
+    def __getnewargs__(self) -> tuple[str, str]:  # type: ignore[override]  # as __new__ takes them
         """Let it be copied, as with the state that it is a part of."""
         return str(self), self.sha256
 
