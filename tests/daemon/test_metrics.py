@@ -154,4 +154,5 @@ def test_both_formats_are_served_and_read(tmp_path: Path) -> None:
         assert {"mecha_ready", "mecha_info", "mecha_cache_bytes", "mecha_inference_seconds"} <= names
         open_text = device.ask("GET", "/metrics", accept="application/openmetrics-text; version=1.0.0")
         assert open_text.headers["Content-Type"].startswith("application/openmetrics-text")
-        assert list(openmetrics_parser.text_string_to_metric_families(open_text.body.decode()))  # type: ignore[no-untyped-call]  # of the library
+        read = openmetrics_parser.text_string_to_metric_families(open_text.body.decode())  # type: ignore[no-untyped-call]
+        assert list(read)
