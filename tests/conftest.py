@@ -13,8 +13,11 @@ _SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Run the whole suite in two processes; tests that are named run in this one, which starts at once."""
-    return 2 if config.args_source is pytest.Config.ArgsSource.TESTPATHS else 0
+    """Run the whole suite in four processes; tests that are named run in this one, which starts at once.
+
+    Half of the suite waits for processes that it has started: four keep two cores busy.
+    """
+    return 4 if config.args_source is pytest.Config.ArgsSource.TESTPATHS else 0
 
 
 @pytest.fixture
