@@ -87,11 +87,11 @@ def serve_mirror(
 
 
 @contextmanager
-def running_mirror(folder: Path, *, token: str | None = None) -> Iterator[RunningMirror]:
-    """Serve a folder on a free loopback port from a thread of this process, until the block ends."""
+def running_mirror(folder: Path, *, token: str | None = None, port: int = 0) -> Iterator[RunningMirror]:
+    """Serve a folder on a loopback port, 0 for a free one, from a thread of this process, until the block ends."""
     log = RequestLog(_indexed(folder, token))
     ready = threading.Event()
-    with _listening("127.0.0.1", 0) as listener:
+    with _listening("127.0.0.1", port) as listener:
         server = _Server(log, ready.set)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="mecha-mirror", daemon=True)
         thread.start()
