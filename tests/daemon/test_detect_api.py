@@ -15,7 +15,7 @@ import pytest
 
 from mecha.daemon import detect_api
 from mecha.daemon.daemon import Daemon
-from mecha.daemon.detect_api import Detection, detect_router
+from mecha.daemon.detect_api import DetectCounts, Detection, detect_router
 from mecha.daemon.detecting import Detecting, Wanted
 from mecha.daemon.waiting_room import Room, WaitingRoom
 from mecha.errors import NodeError
@@ -48,6 +48,12 @@ def children() -> list[psutil.Process]:
     return found
 
 
+class Seats:
+    """Who waits, of the daemon of these tests."""
+
+    counts: DetectCounts
+
+
 @pytest.fixture(scope="module")
 def device(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A daemon that was not started, of a project with one model."""
@@ -58,7 +64,8 @@ def device(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         daemon = Daemon(find_project(root, os.environ), os.environ)
         # As eager as the tests: the usual priority would let them wait on a busy machine.
         detecting = Detecting(os.environ, niceness=0)
-        detection = Detection(daemon, room=Room(seats=4, size_bytes=8 << 20), body_s=1.0, detecting=detecting)
+        detection = Detection(daemon, room=Room(seats=4, size_bytes=8 << 20), body_s=2.0, detecting=detecting)
+        Seats.counts = detection.counts
         with served(root, detect_router(detection), daemon=daemon, start=False) as one:
             yield one
         for child in children():
@@ -167,7 +174,7 @@ def begun(device: Served) -> http.client.HTTPConnection:
 
 def test_past_the_queue_a_client_is_told_when_to_come_again(device: Served) -> None:
     waiting = [begun(device) for _ in range(4)]
-    wait_for(lambda: device.ask("POST", "/api/detect?model=blobs", PICTURE).status == 429, timeout_s=PATIENCE_S)
+    wait_for(lambda: Seats.counts.waiting == 4, timeout_s=PATIENCE_S)
     answer = device.ask("POST", "/api/detect?model=blobs", PICTURE)
     assert answer.status == 429
     assert int(answer.headers["Retry-After"]) >= 1
@@ -178,6 +185,20 @@ def test_past_the_queue_a_client_is_told_when_to_come_again(device: Served) -> N
     for connection in waiting:
         connection.close()
     assert device.ask("POST", "/api/detect?model=blobs", PICTURE).status == 200
+
+
+def test_one_who_sends_much_while_all_seats_are_taken_gets_a_whole_answer(device: Served) -> None:
+    waiting = [begun(device) for _ in range(4)]
+    wait_for(lambda: Seats.counts.waiting == 4, timeout_s=PATIENCE_S)
+    body = PICTURE + bytes(4 << 20)
+    with socket.create_connection(("127.0.0.1", device.port), timeout=PATIENCE_S) as opened:
+        head = "POST /api/detect?model=blobs HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+        opened.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        answer = b"".join(iter(lambda: opened.recv(65536), b""))
+    assert answer.startswith(b"HTTP/1.1 429 ")
+    assert answer.endswith(b"}")
+    for connection in waiting:
+        connection.close()
 
 
 def test_a_client_that_leaves_gives_its_seat_back(device: Served) -> None:

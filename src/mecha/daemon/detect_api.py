@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 MOST_BYTES = 16 << 20
 BODY_S = 15.0
+_DISCARD_S = 2.0
 _LEFT = 499
 _BODIES = {
     kind: {"schema": {"type": "string", "format": "binary"}}
@@ -114,6 +115,7 @@ class Detection:
             return _too_long(size)
         if not self._room.enter(size):
             after = str(self._room.retry_s)
+            await _discard(request, size)
             return refused(
                 429,
                 "too many pictures wait already",
@@ -209,6 +211,17 @@ def _declared(request: Request) -> int:
     """Return how long a body is at most."""
     text = request.headers.get("content-length", "")
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 16 else MOST_BYTES  # noqa: PLR2004 - digits
+
+
+async def _discard(request: Request, size: int) -> None:
+    """Let a body come in, a piece at a time and for a while: a client that still sends may never see its answer."""
+    left = size
+    with contextlib.suppress(TimeoutError, ClientDisconnect):
+        async with asyncio.timeout(_DISCARD_S):
+            async for piece in request.stream():
+                left -= len(piece)
+                if left < 0:
+                    return
 
 
 async def _read(request: Request, size: int) -> bytes | None:
