@@ -100,7 +100,8 @@ def test_a_wrong_password_is_told_and_not_shown(capfd: pytest.CaptureFixture[str
     at = f"127.0.0.1:{camera.port}"
     assert str(caught.value).startswith(f"rtsp://user:***@{at}/live: no stream answers (")
     assert str(caught.value).endswith(f" s): {at} does not take this user and password, or has nothing at /live")
-    assert capfd.readouterr() == ("", "")
+    # FFmpeg may say something itself, where OpenCV was loaded before.
+    assert "wrong-one" not in "".join(capfd.readouterr())
 
 
 class Machine:
