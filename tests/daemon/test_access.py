@@ -178,11 +178,31 @@ def test_a_link_of_another_site_opens_the_page_and_nothing_else(tcp: Answering) 
     assert tcp.ask("/app.js", Sec_Fetch_Site="same-site", Sec_Fetch_Mode="no-cors").status == 403
 
 
-def test_over_the_socket_no_token_is_needed_and_no_host(by_socket: Answering) -> None:
-    answer = by_socket.ask("/api/nodes", Host="anything", Origin="http://evil.example")
+@pytest.mark.parametrize("host", ["anything", "localhost", "%2Frun%2Fmecha", "127.0.0.1:8765", "robot.local"])
+def test_over_the_socket_no_token_is_needed_and_any_word_is_a_host(by_socket: Answering, host: str) -> None:
+    answer = by_socket.ask("/api/nodes", Host=host)
 
     assert answer.status == 200
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_over_the_socket_nobody_needs_to_say_whom_they_ask(by_socket: Answering) -> None:
+    assert raw(by_socket, b"GET /api HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.1 200")
+
+
+def test_behind_a_tunnel_to_the_socket_its_own_page_may_ask(by_socket: Answering) -> None:
+    own = {"Host": "127.0.0.1:8765", "Origin": "http://127.0.0.1:8765", "Sec_Fetch_Site": "same-origin"}
+
+    assert by_socket.ask("/api/pull", "POST", b"{}", **own).status == 200
+
+
+def test_behind_a_tunnel_to_the_socket_no_other_site_may_ask(by_socket: Answering) -> None:
+    tunnel = {"Host": "127.0.0.1:8765"}
+
+    assert by_socket.ask("/api/pull", "POST", b"{}", Origin="https://evil.example", **tunnel).status == 403
+    assert by_socket.ask("/api/status", Sec_Fetch_Site="cross-site", Sec_Fetch_Mode="no-cors", **tunnel).status == 403
+    assert by_socket.ask("/api/status", Host="evil.example").status == 421
+    assert by_socket.ask("/api/status", Host="evil.example:8765", Origin="http://evil.example:8765").status == 421
 
 
 def test_every_answer_has_the_headers(tcp: Answering) -> None:

@@ -40,7 +40,7 @@ def run(
     """Keep this project as its catalog, lock and configs describe it, until SIGTERM or Ctrl-C; SIGHUP reloads."""
     import logging
 
-    from mecha.daemon.access import Access
+    from mecha.daemon.access import Access, known_hosts
     from mecha.daemon.app import daemon_app
     from mecha.daemon.daemon import Daemon
     from mecha.daemon.network import network
@@ -60,7 +60,7 @@ def run(
     try:
         with ExitStack() as held:
             listeners = [held.enter_context(unix_listener(socket or daemon.place.socket))]
-            access = Access()
+            access = Access(hosts=known_hosts("", os.environ))
             if net is not None:
                 listeners.append(held.enter_context(tcp_listener(net.address, net.tls)))
                 access = net.access(lambda sentence: daemon.log("WARNING", sentence))

@@ -1,6 +1,7 @@
-"""Who may ask the daemon, and how: what stands between a request that came over TCP and the API.
+"""Who may ask the daemon, and how: what stands between a request and the API.
 
-On the Unix socket the system has checked who asks: see `mecha.daemon.connection`. Limits and headers hold for both.
+On the Unix socket the system has checked who asks, and no token is needed: see `mecha.daemon.connection`. Behind a
+tunnel to it a browser may stand, so pages of other sites are refused there too. Limits and headers hold for both.
 """
 
 import asyncio
@@ -25,7 +26,7 @@ from mecha.daemon.token import DaemonToken
 LISTENER_KEY = "mecha.listener"
 """Of a request's scope: "unix" for one that came by the socket; any other one must show the token."""
 HOSTS_VARIABLE = "MECHA_HOSTS"
-"""Further names by which the daemon may be asked over TCP, with commas between them."""
+"""Further names by which the daemon may be asked, with commas between them."""
 BODY_BYTES = 1 << 20
 BODY_BYTES_OF = {"/api/detect": 17 << 20}
 """What a request may bring; a picture of 16 MB, and what a form puts around it."""
@@ -92,19 +93,28 @@ class Access:
         headers = Headers(scope=scope)
         if (problem := _malformed(scope)) is not None:
             return problem
-        if scope.get(LISTENER_KEY) != "unix":
-            foreign = self._wrong_host(headers) or _other_site(scope, headers) or self._no_token(scope, headers)
-            if foreign is not None:
-                return foreign
+        over_tcp = scope.get(LISTENER_KEY) != "unix"
+        foreign = (
+            self._wrong_host(headers, over_tcp=over_tcp)
+            or _other_site(scope, headers)
+            or (self._no_token(scope, headers) if over_tcp else None)
+        )
+        if foreign is not None:
+            return foreign
         stated = headers.get("content-length", "")
         if stated.isdecimal() and int(stated) > _body_limit(scope):
             return _too_large(scope)
         return None
 
-    def _wrong_host(self, headers: Headers) -> Refusal | None:
-        """Refuse names that are not this machine's: a page of somebody else may have let its own name lead here."""
+    def _wrong_host(self, headers: Headers, *, over_tcp: bool) -> Refusal | None:
+        """Refuse names that are not this machine's: a page of somebody else may have let its own name lead here.
+
+        Over the socket programs send any word, or nothing. A site has a name with a dot in it.
+        """
         host = _host_name(headers.get("host", ""))
         if host is not None and (host in self.hosts or _is_address(host)):
+            return None
+        if not over_tcp and "." not in headers.get("host", ""):
             return None
         return Refusal(
             HTTPStatus.MISDIRECTED_REQUEST,

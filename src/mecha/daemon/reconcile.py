@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from mecha.daemon.agenda import Agenda
 from mecha.daemon.needs import CATALOG, LOCK, Needs, read_files, read_needs, written_files
 from mecha.daemon.nodes import Nodes
 from mecha.daemon.pulling import StoppedError, ToldPull
@@ -69,7 +70,7 @@ class Reconciler:
         self._needs = Needs(project, None, {}, {})
         self._service = ModelService(project, environ)
         self._wanted_nodes = WantedNodes(state, nodes)
-        self._tasks: dict[str, Task] = {}
+        self._agenda = Agenda()
         self._revival = Revival(state, nodes, self._patience, log)
         # What a pull writes itself is no reason to try again what has failed.
         self._watches = (
@@ -97,7 +98,7 @@ class Reconciler:
     def idle(self) -> bool:
         """No model is worked on, and none waits for its next try."""
         with self._lock:
-            return all(task.due_s is None for task in self._tasks.values())
+            return self._agenda.idle
 
     def service(self) -> ModelService:
         """Return the service, for the settings that were valid last."""
@@ -152,8 +153,8 @@ class Reconciler:
             BusyError: the daemon ends.
         """
         with self._lock:
-            needed = name in self._tasks
-            task = self._tasks.get(name) or Task(name)
+            needed = self._agenda.get(name)
+        task = needed or Task(name)
         try:
             return self._pulled(task, options or PullOptions(), progress)
         except StoppedError as stopped:
@@ -161,7 +162,7 @@ class Reconciler:
                 f"pull of {name}: the daemon ends", hint="Pull again; it goes on where it was."
             ) from stopped
         except MechaError:
-            if not needed and self.service().store.published(name) is None:
+            if needed is None and self.service().store.published(name) is None:
                 self._state.forget_model(name)
             raise
 
@@ -181,19 +182,11 @@ class Reconciler:
             except MechaError as error:
                 self._state.set_fault(_BUS, str(error))
                 self._log("ERROR", f"{error}\n{REMEDY}")
-        now_s = time.monotonic()
+        for name in self._agenda.follow(needs.wanted, changed=changed, now_s=time.monotonic()):
+            self._state.forget_model(name)
         for name in needs.wanted:
-            task = self._tasks.setdefault(name, Task(name))
-            if changed:
-                task.change(now_s)
-            elif task.due_s is None and not task.tries:
-                # Cheap where nothing is to be done.
-                task.due_s = now_s
             usable = self._service.store.published(name) is not None
             self._state.set_model(name, wanted_by=needs.wanted_by(name), usable=usable)
-        for name in [name for name in self._tasks if name not in needs.wanted]:
-            del self._tasks[name]
-            self._state.forget_model(name)
         if changed:
             self._revival.soon(needs.models)
         self._wanted_nodes.follow(self._needs, self._service.store)
@@ -231,21 +224,17 @@ class Reconciler:
             self._noticed.wait(min(rest_s, _FAULTY_REST_S) if self._needs.faults else rest_s)
 
     def _next(self) -> Task | None:
-        """Return what is due; what needs no work, and so no network, first."""
-        now_s = time.monotonic()
         with self._lock:
             if self._needs.faults.keys() & _HOLDING:
                 self._hold()
                 return None
-            due = [task for task in self._tasks.values() if task.due_s is not None and task.due_s <= now_s]
             store = self._service.store
-        due.sort(key=lambda task: (store.published(task.name) is None, task.due_s or 0.0))
-        return due[0] if due else None
+            return self._agenda.next_due(time.monotonic(), lambda name: store.published(name) is not None)
 
     def _hold(self) -> None:
         """Say of models that nobody has looked at yet what they wait for."""
         why = next(text for what, text in self._needs.faults.items() if what in _HOLDING).splitlines()[0]
-        for task in self._tasks.values():
+        for task in self._agenda:
             known = self._state.model(task.name)
             if known is not None and known.state == "absent":
                 self._state.set_model(task.name, state="degraded" if known.usable else "absent", reason=why)
@@ -254,7 +243,7 @@ class Reconciler:
         with self._lock:
             if self._needs.faults.keys() & _HOLDING:
                 return _LONGEST_REST_S
-            return _rest_s([task.due_s for task in self._tasks.values() if task.due_s is not None])
+            return _rest_s(self._agenda.moments())
 
     def _bring(self, task: Task) -> None:
         before = self._state.model(task.name)
@@ -327,18 +316,8 @@ class Reconciler:
             tries = task.tries
         if fault or report.changed:
             self._log("WARNING" if fault else "INFO", f"{task.name}: {fault or report.message or 'pulled'}")
-        self._state.set_model(
-            task.name,
-            state="degraded" if fault else "ready",
-            reason=f"INT8 could not be made: {fault}" if fault else "",
-            stage="",
-            completed=0,
-            total=None,
-            usable=True,
-            tries=tries,
-            retry_at=moment_in(pause_s),
-        )
-        self._tell_mirror()
+        reason = f"INT8 could not be made: {fault}" if fault else ""
+        self._settle(task.name, reason, usable=True, tries=tries, pause_s=pause_s)
         self._see(task)
 
     def _take_failure(self, task: Task, error: MechaError, changes: int) -> None:
@@ -354,10 +333,14 @@ class Reconciler:
             if task.changes != changes:
                 task.due_s = now_s
             tries = task.tries
+        self._settle(task.name, "" if whole else str(error), usable=usable, tries=tries, pause_s=pause_s)
+
+    def _settle(self, name: str, reason: str, *, usable: bool, tries: int, pause_s: float | None) -> None:
+        """Tell what came of a try: nothing is worked on now."""
         self._state.set_model(
-            task.name,
-            state="ready" if whole else "degraded" if usable else "absent",
-            reason="" if whole else str(error),
+            name,
+            state="absent" if not usable else "degraded" if reason else "ready",
+            reason=reason,
             stage="",
             completed=0,
             total=None,
@@ -365,12 +348,9 @@ class Reconciler:
             tries=tries,
             retry_at=moment_in(pause_s),
         )
-        self._tell_mirror()
-
-    def _tell_mirror(self) -> None:
         with self._lock:
-            faults = sorted({task.mirror_fault for task in self._tasks.values() if task.mirror_fault})
-        self._state.set_mirror_fault("\n".join(faults))
+            fault = self._agenda.mirror_fault
+        self._state.set_mirror_fault(fault)
 
     def _see(self, task: Task) -> None:
         """A model may be there now: nodes that waited for it can be started, and those that failed without it."""
