@@ -6,6 +6,7 @@ behind: there, FP32 of yolov8n at 640 seemed to take 1 MB, in a process of its o
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -55,8 +56,12 @@ def measure_memory(fp32: Path, int8: Path, spec: ModelSpec, *, threads: int) -> 
     Returns:
         None where one could not be measured: what cannot be run is for the gate to say.
     """
-    ours = _asked(_Question(file=fp32, spec=spec, precision="FP32", threads=threads))
-    theirs = _asked(_Question(file=int8, spec=spec, precision="INT8", threads=threads))
+    questions = (
+        _Question(file=fp32, spec=spec, precision="FP32", threads=threads),
+        _Question(file=int8, spec=spec, precision="INT8", threads=threads),
+    )
+    with ThreadPoolExecutor(len(questions)) as pool:
+        ours, theirs = pool.map(_asked, questions)
     if ours is None or theirs is None:
         return None
     return MemoryRecord(threads=threads, fp32_mb=round(ours.added / 1e6, 1), int8_mb=round(theirs.added / 1e6, 1))
