@@ -52,10 +52,11 @@ def mecha_scenes(work: Work) -> Path:
 
 
 def _mecha(work: Work, frames: "FrameSet") -> Path:
+    from mecha.detect.session import build_threads
     from mecha.quantize.static import build_static
 
     target = work.folder / "int8.onnx"
-    build_static(work.model, target, frames, described(work.model))
+    build_static(work.model, target, frames, described(work.model), threads=build_threads())
     return target
 
 

@@ -72,6 +72,20 @@ def test_what_happens_to_the_background_does_not_matter() -> None:
     assert JUDGE.against([wanted])([got]) == 0
 
 
+@pytest.mark.parametrize("stronger", [0.0, 0.3, -0.3])
+def test_the_hundred_strongest_of_either_are_compared(stronger: float) -> None:
+    rng = np.random.default_rng(3)
+    wanted = rng.random((300, 4), dtype=np.float32)
+    got = wanted + rng.normal(stronger, 0.05, wanted.shape).astype(np.float32)
+    boxes = np.tile(np.array([0, 0, 10, 10], dtype=np.float32), (300, 1))
+    either = np.union1d(np.argsort(wanted, axis=None)[-100:], np.argsort(got, axis=None)[-100:])
+    ours, theirs = wanted.reshape(-1)[either], got.reshape(-1)[either]
+
+    error = JUDGE.against([[wanted, boxes]])([[got, boxes]])
+
+    assert error == pytest.approx(np.square(ours - theirs).sum() / np.square(ours).sum(), rel=1e-5)
+
+
 def test_a_model_that_sees_nothing_has_a_finite_error() -> None:
     nothing = [np.zeros((50, 2), np.float32), np.zeros((50, 4), np.float32)]
     assert JUDGE.against([nothing])([nothing]) == 0

@@ -1,4 +1,4 @@
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,8 @@ class Harm:
         self.asked.append(recipe.leave_float)
         return sum(share for name, share in self.harm.items() if name not in recipe.leave_float)
 
-    def errors(self, recipe: Recipe) -> Errors:
-        error = self.error(recipe)
-        return Errors(error, error)
+    def errors(self, recipes: Sequence[Recipe]) -> list[Errors]:
+        return [Errors(error, error) for error in map(self.error, recipes)]
 
 
 def costs_of(fp32: Mapping[str, float], int8: float = 1.0) -> Costs:

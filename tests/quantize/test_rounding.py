@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from mecha.quantize.ranges import quantized_weights, weight_scales
-from mecha.quantize.rounding import rounded
+from mecha.quantize.rounding import _inverse, rounded
 from tests.quantize.convs import correlated, gram_of
 
 
@@ -76,3 +76,14 @@ def test_what_is_a_multiple_of_its_scale_stays_as_it_is() -> None:
     gram = gram_of(correlated(rng, 200, 20))[None]
     found = rounded(wanted * scales[:, :, None], gram, scales, limit=64)
     np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("size", [1, 64, 65, 200])
+def test_triangular_matrices_are_inverted(size: int) -> None:
+    rng = np.random.default_rng(size)
+    upper = np.triu(rng.normal(size=(2, size, size)) / size**0.5 + np.eye(size)).astype(np.float32)
+
+    found = _inverse(upper)
+
+    np.testing.assert_allclose(found @ upper, np.broadcast_to(np.eye(size), upper.shape), atol=1e-4)
+    np.testing.assert_array_equal(found, np.triu(found))

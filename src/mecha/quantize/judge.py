@@ -136,11 +136,13 @@ class _Strong:
 
     @classmethod
     def of(cls, scores: NDArray[np.float32], boxes_xyxy: NDArray[np.float32]) -> "_Strong":
-        return cls(scores, boxes_xyxy, _strongest(scores))
+        return cls(scores, boxes_xyxy, _strongest(scores, -np.inf))
 
     def errors(self, scores: NDArray[np.float32], boxes_xyxy: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return power of score errors, power of scores, weighed power of box errors, sum of weights."""
-        pairs = np.union1d(self.strongest, _strongest(scores))
+        # The strongest are no weaker than as many others, so only those are looked at.
+        floor = scores.reshape(-1)[self.strongest].min(initial=np.inf)
+        pairs = np.union1d(self.strongest, _strongest(scores, floor))
         wanted, got = self.scores.reshape(-1)[pairs], scores.reshape(-1)[pairs]
         weights = self.scores.reshape(-1)[self.strongest]
         anchors = self.strongest // scores.shape[1]
@@ -159,7 +161,10 @@ def _spread(tensor: NDArray[np.float32]) -> float:
     return float(np.square(tensor - tensor.mean(axis=places, keepdims=True)).sum())
 
 
-def _strongest(scores: NDArray[np.float32]) -> NDArray[np.intp]:
+def _strongest(scores: NDArray[np.float32], floor: float) -> NDArray[np.intp]:
+    """Return where the strongest scores are, of those that are not below a floor."""
     flat = scores.reshape(-1)
-    count = min(_STRONGEST, flat.size)
-    return np.argpartition(flat, flat.size - count)[flat.size - count :]
+    places = np.flatnonzero(flat >= floor)
+    if places.size <= _STRONGEST:
+        return places
+    return places[np.argpartition(flat[places], -_STRONGEST)[-_STRONGEST:]]

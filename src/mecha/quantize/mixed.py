@@ -102,7 +102,7 @@ class _Search:
         target: float,
         largest_cost: float,
     ) -> None:
-        self.errors = probe.errors(recipe)
+        self.errors = probe.errors([recipe])[0]
         self.chosen = set(recipe.leave_float)
         self._probe = probe
         self._recipe = recipe
@@ -117,7 +117,8 @@ class _Search:
         """Leave one more block float, and return its Convs that were not so before; None when nothing helps."""
         measured: dict[frozenset[str], Errors] = {}
         while True:
-            block = self._most_promising()
+            promising = self._promising()
+            block = max(promising, key=self._worth, default=None)
             if block is None and self._upcoming:
                 self._waiting += self._upcoming[:BLOCKS_TRIED]
                 del self._upcoming[:BLOCKS_TRIED]
@@ -131,24 +132,29 @@ class _Search:
             elif self._builds == BUILDS_TRIED:
                 return None
             else:
-                self._builds += 1
-                found = self._probe.errors(_with(self._recipe, self.chosen | block))
-                measured[block] = found
-                helps = found.judged < self.errors.judged
-                self._taken_away[block] = self.errors.both - found.both if helps else 0.0
+                fresh = [one for one in promising if one not in self._taken_away]
+                measured |= self._measured(fresh[: BUILDS_TRIED - self._builds] or [block])
 
-    def _most_promising(self) -> frozenset[str] | None:
-        """Return what may be worth most, for all that is known; one that was never measured may be worth anything."""
+    def _measured(self, blocks: Sequence[frozenset[str]]) -> dict[frozenset[str], Errors]:
+        """Return the errors with each of these blocks float besides what is, and note what each takes away."""
+        self._builds += len(blocks)
+        found = self._probe.errors([_with(self._recipe, self.chosen | block) for block in blocks])
+        for block, errors in zip(blocks, found, strict=True):
+            helps = errors.judged < self.errors.judged
+            self._taken_away[block] = self.errors.both - errors.both if helps else 0.0
+        return dict(zip(blocks, found, strict=True))
+
+    def _promising(self) -> list[frozenset[str]]:
+        """Return what may be worth its cost, for all that is known; one never measured may be worth anything."""
         far_off = self.errors.judged > FAR_OFF * self._target and not self._costs.worth_having
         least = (LEAST_GAIN_FAR_OFF if far_off else LEAST_GAIN) * self.errors.both
-        found = [
+        return [
             block
             for block in self._waiting
             if block - self.chosen
             and self._taken_away.get(block, math.inf) > least
             and (far_off or self._costs.of(self.chosen | block) <= self._allowed_ms)
         ]
-        return max(found, key=self._worth, default=None)
 
     def _worth(self, block: frozenset[str]) -> float:
         """Error taken away in a millisecond."""

@@ -1,7 +1,9 @@
 """Runs recipes, and says how far each is from FP32: the measure by which a build is chosen."""
 
 import math
+import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -88,7 +90,8 @@ class Probe:
         model: FP32, of one input size.
         judge: compares the outputs; the model is cut at its tensors.
         inputs: input tensors (1, 3, height, width).
-        on_probe: called with the number of recipes tried so far.
+        threads: that run at a time, a frame or a recipe each.
+        on_probe: called with the number of recipes tried so far, by one thread at a time.
     """
 
     def __init__(
@@ -107,7 +110,8 @@ class Probe:
         self._threads = threads
         self._on_probe = on_probe
         self._tried = 0
-        expected = self._run(self.body)
+        self._telling = threading.Lock()
+        expected = self._run(self.body, threads)
         self._judged = judge.against(expected)
         self._everywhere = TailJudge(judge.tensors).against(expected)
 
@@ -115,17 +119,25 @@ class Probe:
         """Return the error of a recipe, as the judge defines it."""
         return self._judged(self._seen(recipe))
 
-    def errors(self, recipe: Recipe) -> Errors:
-        """Return the error of a recipe by two measures."""
-        seen = self._seen(recipe)
+    def errors(self, recipes: Sequence[Recipe]) -> list[Errors]:
+        """Return the errors of each recipe by two measures; several are run side by side."""
+        if len(recipes) == 1:
+            return [self._errors(self._seen(recipes[0]))]
+        with ThreadPoolExecutor(self._threads) as pool:
+            return list(pool.map(lambda recipe: self._errors(self._seen(recipe, threads=1)), recipes))
+
+    def _errors(self, seen: Sequence[Outputs]) -> Errors:
         return Errors(self._judged(seen), self._everywhere(seen))
 
-    def _seen(self, recipe: Recipe) -> list[Outputs]:
-        seen = self._run(self.writer.write(self.body, recipe))
-        self._tried += 1
-        self._on_probe(self._tried)
+    def _seen(self, recipe: Recipe, threads: int | None = None) -> list[Outputs]:
+        seen = self._run(self.writer.write(self.body, recipe), threads or self._threads)
+        with self._telling:
+            self._tried += 1
+            self._on_probe(self._tried)
         return seen
 
-    def _run(self, model: "ModelProto") -> list[Outputs]:
-        session = Session(model.SerializeToString(), threads=self._threads, where="INT8 model")
-        return [session.run(tensor) for tensor in self._inputs]
+    def _run(self, model: "ModelProto", threads: int) -> list[Outputs]:
+        # Threads that take a frame each wait for one another less than those that share one.
+        session = Session(model.SerializeToString(), threads=1, where="INT8 model")
+        with ThreadPoolExecutor(threads) as pool:
+            return list(pool.map(session.run, self._inputs))

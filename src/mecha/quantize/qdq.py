@@ -81,6 +81,7 @@ class _Writer:
         self._nodes: list[NodeProto] = []
         self._added: dict[str, NDArray[Any]] = {}
         self._dequantized: dict[str, str] = {}  # stored tensor -> the float tensor after its pair
+        self._taken = self._index.producers.keys() | self._index.initializers.keys()
         self._count = 0
 
     def write(self) -> "ModelProto":
@@ -136,11 +137,10 @@ class _Writer:
 
     def _name(self, suffix: str) -> str:
         """A short new name: hundreds of them are stored in the file."""
-        taken = self._index.producers.keys() | self._index.initializers.keys()
         while True:
             self._count += 1
             name = f"q{self._count}_{suffix}"
-            if name not in taken:
+            if name not in self._taken:
                 return name
 
     def _constant(self, array: NDArray[Any], suffix: str) -> str:
@@ -151,7 +151,7 @@ class _Writer:
     def _zero_point(self, value: int, dtype: str, count: int | None = None) -> str:
         """The zero point `value`, or one for each of `count` channels; equal ones are stored once."""
         name = f"zero_{dtype}_{value}" + (f"_x{count}" if count is not None else "")
-        while name in self._index.initializers or name in self._index.producers:
+        while name in self._taken:
             name += "_"
         self._added.setdefault(name, np.array(value if count is None else [value] * count, dtype=dtype))
         return name
