@@ -129,6 +129,11 @@ class DaemonProcess:
     def wait_until_ready(self) -> None:
         self.wait_until(lambda: bool(self.status().get("ready")), "the daemon is ready")
 
+    def loaded(self, part: str) -> list[str]:
+        """Return the paths of libraries in its memory that have this in them; none where the system does not tell."""
+        maps = psutil.Process(self.process.pid).memory_maps() if hasattr(psutil.Process, "memory_maps") else []
+        return [one.path for one in maps if part in one.path]
+
     def left(self) -> list[psutil.Process]:
         """Return all processes that it started, or that they started, and that are there still."""
         mark = str(self.home)

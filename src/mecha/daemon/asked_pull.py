@@ -11,16 +11,14 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
-from mecha.daemon.models_shapes import Step
 from mecha.daemon.problems import Problem, problem_of, status_of
+from mecha.daemon.pull_lines import Step, step_of
 from mecha.daemon.pulling import StoppedError
 from mecha.errors import MechaError
 from mecha.hub.mirror_answers import client_left
 from mecha.progress import FileStage, Progress
 from mecha.service.report import PullReport
 
-_DIGITS = 12
-"""Of a digest, in a status."""
 _TRANSFER_EVERY_S = 0.1
 _STAGE_EVERY_S = 0.25
 _LONGEST_QUEUE = 256
@@ -84,14 +82,6 @@ class AskedPull:
         # The loop is closed when the daemon has ended meanwhile.
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._steps.put_nowait, step)
-
-
-def step_of(stage: str, completed: int, total: int | None) -> Step:
-    """Return the line that says how far a stage is."""
-    if isinstance(stage, FileStage):
-        status, digest = f"pulling {stage.sha256[:_DIGITS]}", f"sha256:{stage.sha256}"
-        return Step(status=status, digest=digest, total=total, completed=completed, stage=str(stage))
-    return Step(status=stage, total=total, completed=completed, stage=stage)
 
 
 class PullResponse(Response):

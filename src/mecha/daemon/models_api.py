@@ -24,10 +24,10 @@ from mecha.daemon.models_shapes import (
     Named,
     PullRequest,
     ShownModel,
-    Step,
     Version,
 )
 from mecha.daemon.problems import Problem
+from mecha.daemon.pull_lines import Step
 from mecha.daemon.status_api import ModelAnswer
 from mecha.errors import ConfigError, NotFoundError
 from mecha.progress import Progress

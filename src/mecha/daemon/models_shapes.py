@@ -6,7 +6,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from pydantic.config import JsonDict
 
 from mecha.daemon.status_api import ModelAnswer
-from mecha.service.report import PullReport
 
 _ONE_NAME: JsonDict = {"anyOf": [{"required": ["model"]}, {"required": ["name"]}]}
 
@@ -117,21 +116,6 @@ class Version(BaseModel):
     """The version of mecha."""
 
     version: str
-
-
-class Step(BaseModel):
-    """One line of a pull.
-
-    `digest` is there while a file is transferred. `stage` is mecha's name of the step; `completed` and `total` count in
-    its unit. The last line has the status "success" and the report, or it is an error.
-    """
-
-    status: str
-    digest: str | None = None
-    total: int | None = None
-    completed: int | None = None
-    stage: str | None = None
-    report: PullReport | None = None
 
 
 class ModelLine(BaseModel):

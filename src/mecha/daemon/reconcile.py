@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from mecha.daemon.agenda import Agenda
 from mecha.daemon.needs import CATALOG, LOCK, Needs, read_files, read_needs, written_files
 from mecha.daemon.nodes import Nodes
+from mecha.daemon.pull_aside import PullJob, pull_aside
 from mecha.daemon.pulling import StoppedError, ToldPull
 from mecha.daemon.retries import Patience, Task, moment_in
 from mecha.daemon.revival import Revival
@@ -289,7 +290,8 @@ class Reconciler:
             report = (options == PullOptions() and service.completed(task.name)) or None
             if report is None:
                 self._state.set_model(task.name, state="pulling", reason="", stage="resolve", completed=0, total=None)
-                report = service.pull(task.name, options, told)
+                job = PullJob(service.project, task.name, options)
+                report = pull_aside(job, self._environ, told, is_over=self._stopping.is_set)
         except StoppedError as stopped:
             if self._stopping.is_set():
                 raise

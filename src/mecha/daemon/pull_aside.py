@@ -1,0 +1,129 @@
+"""A pull in a process of its own, which the daemon follows.
+
+What says whether a model can run takes 80 MB and gives half of it back, and a model can crash it: neither is the
+daemon's.
+"""
+
+import json
+import os
+import pickle
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import IO
+
+from mecha.daemon.children import child_environ
+from mecha.daemon.problems import error_of
+from mecha.daemon.pull_lines import Step, stage_of
+from mecha.errors import NodeError
+from mecha.progress import Progress
+from mecha.project import Project
+from mecha.runtime.process import exit_words
+from mecha.service.report import PullReport
+from mecha.service.request import PullOptions
+
+_LENGTH_BYTES = 4
+"""Before the job, little-endian: the input of the process stays open behind it, and its end is the daemon's."""
+_LOOK_EVERY_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class PullJob:
+    """What is to be pulled, with the settings that were valid last."""
+
+    project: Project
+    name: str
+    options: PullOptions
+
+
+def pull_aside(
+    job: PullJob, environ: Mapping[str, str], progress: Progress, *, is_over: Callable[[], bool]
+) -> PullReport:
+    """Pull in a process of its own. Whatever `progress` raises ends it.
+
+    Args:
+        environ: of the daemon.
+        is_over: asked all the while; True ends the pull with a step that says nothing new.
+
+    Raises:
+        MechaError: as `ModelService.pull`.
+        NodeError: the process ended without an answer, as by a model that crashes onnxruntime.
+    """
+    packed = pickle.dumps(job)
+    command = [sys.executable, "-P", "-m", "mecha.daemon.pull_child"]
+    try:
+        child = subprocess.Popen(command, env=child_environ(environ), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    except OSError as error:
+        raise NodeError(
+            f"pull of {job.name}: no process can be started: {(error.strerror or str(error)).lower()}"
+        ) from error
+    with child:
+        try:
+            return _followed(child, packed, job.name, progress, is_over)
+        finally:
+            child.kill()
+
+
+def read_job() -> PullJob:
+    """Read the job from standard input, in the process that is to do it."""
+    size = int.from_bytes(_read(_LENGTH_BYTES), "little")
+    job = pickle.loads(_read(size))  # noqa: S301 - of the daemon, over a pipe that nobody else has
+    if not isinstance(job, PullJob):
+        raise TypeError(f"standard input: got {type(job).__name__}; expected a job")
+    return job
+
+
+def _read(size: int) -> bytes:
+    # Not sys.stdin: it reads further than it was asked to.
+    found = b""
+    while len(found) < size:
+        part = os.read(0, size - len(found))
+        if not part:
+            raise EOFError("standard input ended within the job")
+        found += part
+    return found
+
+
+def _followed(
+    child: "subprocess.Popen[bytes]", packed: bytes, name: str, progress: Progress, is_over: Callable[[], bool]
+) -> PullReport:
+    if child.stdin is None or child.stdout is None:
+        raise RuntimeError("both are pipes")
+    lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+    threading.Thread(target=_read_lines, args=(child.stdout, lines), name="pull lines", daemon=True).start()
+    stage, completed, total = "resolve", 0, None
+    try:
+        child.stdin.write(len(packed).to_bytes(_LENGTH_BYTES, "little") + packed)
+        child.stdin.flush()
+    except OSError:
+        pass  # it has ended, and its output ends too
+    while True:
+        try:
+            line = lines.get(timeout=_LOOK_EVERY_S)
+        except queue.Empty:
+            if is_over():
+                progress(stage, completed, total)
+            continue
+        if line is None:
+            break
+        said = json.loads(line)
+        if "error" in said:
+            raise error_of(said, 0)
+        step = Step.model_validate(said)
+        if step.report is not None:
+            return step.report
+        stage, completed, total = stage_of(step), step.completed or 0, step.total
+        progress(stage, completed, total)
+    raise NodeError(
+        f"pull of {name}: its process ended with {exit_words(child.wait())} at {stage}",
+        hint="A model can crash onnxruntime, and a full memory ends processes: `mecha models pull` alone shows more.",
+    )
+
+
+def _read_lines(stream: IO[bytes], lines: "queue.SimpleQueue[bytes | None]") -> None:
+    for line in stream:
+        lines.put(line)
+    lines.put(None)
