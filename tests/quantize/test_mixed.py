@@ -66,6 +66,28 @@ def test_the_block_that_takes_away_most_error_in_a_millisecond_goes_first() -> N
     assert dear.leave_float == ("b",)
 
 
+class Lucky(Harm):
+    """Stands for a probe whose objects are off by chance; everywhere, each integer Conv adds its share."""
+
+    def __init__(self, harm: Mapping[str, float], judged: Mapping[tuple[str, ...], float]) -> None:
+        super().__init__(harm)
+        self.judged = judged
+
+    def errors(self, recipes: Sequence[Recipe]) -> list[Errors]:
+        return [Errors(self.judged[recipe.leave_float], self.error(recipe)) for recipe in recipes]
+
+
+@pytest.mark.parametrize(("after", "left"), [(0.029, ("a",)), (0.031, ())])
+def test_near_what_is_asked_for_objects_may_go_astray_by_chance(after: float, left: tuple[str, ...]) -> None:
+    judged = {(): 0.02, ("a",): after, ("b",): 0.1, ("c",): 0.1, ("d",): 0.1}
+    judged |= {tuple(sorted({"a", name})): 0.1 for name in "bcd"}
+    lucky = Lucky({"a": 0.02, "b": 0.001}, judged)
+
+    recipe, _ = search(lucky, costs_of(dict.fromkeys("abcd", 2.0)), target=0.01)
+
+    assert recipe.leave_float == left
+
+
 def test_no_more_is_spent_than_allowed_unless_int8_is_far_off_and_saves_little() -> None:
     costs = costs_of(dict.fromkeys("abcd", 2.0))  # 4 ms are saved
     near = Harm({"a": 0.02, "b": 0.02})
