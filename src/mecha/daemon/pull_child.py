@@ -26,8 +26,11 @@ def main() -> int:
     end_with_parent()
 
     def tell(line: BaseModel) -> None:
-        lines.write(f"{line.model_dump_json(exclude_unset=True)}\n".encode())
-        lines.flush()
+        try:
+            lines.write(f"{line.model_dump_json(exclude_unset=True)}\n".encode())
+            lines.flush()
+        except OSError:
+            os._exit(1)  # the daemon is gone
 
     try:
         report = ModelService(job.project, os.environ).pull(
