@@ -1,28 +1,22 @@
 """A browser and a device for all tests of the page; without Playwright and Chromium they are skipped."""
 
-import os
-import shutil
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.page.browser import started
 from tests.page.device import TOKEN, Device, running_device
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-_CHROMIUM = os.environ.get("MECHA_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-_FLAGS = ("--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-component-update")
-
 
 @pytest.fixture(scope="session")
 def browser() -> "Iterator[Browser]":
     playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not there: .ci/page installs it")
-    # Chromium refuses to sandbox what root runs.
-    flags = [*_FLAGS, "--no-sandbox"] if os.geteuid() == 0 else list(_FLAGS)
     with playwright.sync_playwright() as driver:
-        launched = driver.chromium.launch(executable_path=_CHROMIUM, args=flags)
+        launched = started(driver)
         yield launched
         launched.close()
 
