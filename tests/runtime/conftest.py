@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.detect.published_blobs import int8_blobs
+
 
 @pytest.fixture(autouse=True)
 def run_time_folder(monkeypatch: pytest.MonkeyPatch, private_home: Path) -> Iterator[Path]:
@@ -28,3 +30,9 @@ def free_port() -> Callable[[], int]:
             return int(probe.getsockname()[1])
 
     return port
+
+
+@pytest.fixture(scope="session")
+def int8_bytes() -> bytes:
+    """A static INT8 build of the blob detector."""
+    return int8_blobs()
