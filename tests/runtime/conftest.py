@@ -1,5 +1,6 @@
 """Fixtures of the runtime tests."""
 
+import logging
 import shutil
 import socket
 import tempfile
@@ -8,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from mecha.runtime.events import Swap
+from mecha.runtime.slot import DetectorSlot
 from tests.detect.published_blobs import int8_blobs
+from tests.runtime.fake_detectors import FakeLoader
 
 
 @pytest.fixture(autouse=True)
@@ -36,3 +40,25 @@ def free_port() -> Callable[[], int]:
 def int8_bytes() -> bytes:
     """A static INT8 build of the blob detector."""
     return int8_blobs()
+
+
+@pytest.fixture
+def loader() -> FakeLoader:
+    """Gives the slot its detectors."""
+    return FakeLoader()
+
+
+@pytest.fixture
+def swaps() -> list[Swap]:
+    """The swaps that the slot told of."""
+    return []
+
+
+@pytest.fixture
+def slot(loader: FakeLoader, swaps: list[Swap], caplog: pytest.LogCaptureFixture) -> Iterator[DetectorSlot]:
+    """A slot of detectors that load at once, or when the loader lets them."""
+    caplog.set_level(logging.INFO)
+    slot = DetectorSlot(loader, log=logging.getLogger("slot"), on_swap=swaps.append, look_period_s=0.05)
+    yield slot
+    loader.may_load.set()
+    slot.close()
