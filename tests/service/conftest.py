@@ -10,6 +10,7 @@ from pathlib import Path
 
 import onnx
 import pytest
+from tests.service.upstream import Upstream
 
 from mecha.hub.mirror import RunningMirror, running_mirror
 from mecha.store.blobs import packaged_models
@@ -115,6 +116,19 @@ def make_bench(root: Path, home: Path, endpoint: str, *, method: str = "static_i
 @pytest.fixture
 def bench(tmp_path: Path, hub: RunningMirror) -> Bench:
     return make_bench(tmp_path / "project", tmp_path / "home", hub.endpoint)
+
+
+@pytest.fixture
+def upstream(tmp_path: Path) -> Upstream:
+    return Upstream(tmp_path / "hub")
+
+
+@pytest.fixture
+def mirror(upstream: Upstream) -> Iterator[RunningMirror]:
+    """A Hub whose files change: what a test publishes into `upstream`."""
+    upstream.publish("1")
+    with running_mirror(upstream.folder) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")
