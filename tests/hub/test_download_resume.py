@@ -20,8 +20,8 @@ from mecha.hub.huggingface import HuggingFaceSource
 from mecha.hub.mirror import running_mirror
 from mecha.hub.partial import PartialFile, opened_partial, sidecar_path
 from mecha.progress import silent
+from tests.hub.fetched import CONTENT, FLIPPED, OTHER, SIZE, fetch, git_digest, remote_file
 from tests.hub.rough_server import Reply, RoughServer, always, honest, rough_server
-from tests.hub.test_download import CONTENT, FLIPPED, OTHER, SIZE, fetch, git_digest, remote_file
 
 DEADLINE_S = 30.0
 CHILD = """
@@ -34,11 +34,6 @@ endpoint, partial, limit = sys.argv[1:]
 remote = HuggingFaceSource(endpoint).resolve("owner/name", "model.onnx")
 download(remote, Path(partial), progress=silent, limit_bytes_per_s=int(limit))
 """
-
-
-@pytest.fixture
-def partial(tmp_path: Path) -> Path:
-    return tmp_path / "model.partial"
 
 
 def test_after_kill_9_only_the_rest_is_transferred(tmp_path: Path, partial: Path) -> None:

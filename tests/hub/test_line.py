@@ -11,15 +11,10 @@ import pytest
 
 from mecha.errors import ConfigError, NetworkError
 from mecha.hub.line import Line
+from tests.hub.fetched import CONTENT, SIZE, fetch, remote_file
 from tests.hub.rough_server import Move, Reply, always, honest, rough_server
-from tests.hub.test_download import CONTENT, SIZE, fetch, remote_file
 
 TIMEOUT = httpx2.Timeout(10.0)
-
-
-@pytest.fixture
-def partial(tmp_path: Path) -> Path:
-    return tmp_path / "model.partial"
 
 
 @pytest.fixture
