@@ -80,3 +80,21 @@ COUNTER = """
             self.log.info("saw %d frames, the last was %s", len(self.seen), self.seen[-1:])
 """
 """Counts the frames it sees."""
+
+STUBBORN = """
+    import signal, time
+    from mecha.runtime.messages import FrameMessage
+    from mecha.runtime.node import Node
+
+    class Stubborn(Node):
+        inputs = {"/camera/rgb": FrameMessage}
+
+        def setup(self) -> None:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+        def step(self, message: FrameMessage) -> None:
+            self.log.info("hanging")
+            while True:
+                time.sleep(1)
+"""
+"""Hangs at its first frame, and ignores SIGTERM."""
