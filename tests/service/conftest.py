@@ -37,6 +37,7 @@ rounding = false
 bias_correction = false
 mixed_precision = false
 """
+NOWHERE = {"HF_ENDPOINT": "http://127.0.0.1:9"}
 
 
 @dataclass(frozen=True)
@@ -148,6 +149,29 @@ def pulled(pulled_once: Bench, tmp_path: Path) -> Bench:
     shutil.copytree(pulled_once.root, tmp_path / "project")
     shutil.copytree(pulled_once.home, tmp_path / "home")
     return Bench(tmp_path / "project", tmp_path / "home", dict(pulled_once.environ))
+
+
+@pytest.fixture(scope="session")
+def bundle(pulled_once: Bench, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model with its INT8, exported from a device whose Hub is gone."""
+    file = tmp_path_factory.mktemp("stick") / "arena.tar"
+    done = pulled_once.command("models", "export", "arena", "-o", str(file))
+    assert done.returncode == 0, done.stderr
+    return file
+
+
+@pytest.fixture
+def robot(tmp_path: Path) -> Bench:
+    """Another device: a project that names no model, an empty cache, and no network."""
+    return fresh(tmp_path / "robot")
+
+
+def fresh(folder: Path) -> Bench:
+    (folder / "project").mkdir(parents=True)
+    (folder / "home").mkdir()
+    bench = Bench(folder / "project", folder / "home", dict(NOWHERE))
+    bench.write_catalog("# the models of this robot\n")
+    return bench
 
 
 Waiting = Callable[[Callable[[], bool], float], None]
