@@ -1,4 +1,4 @@
-"""A Hub on loopback, and a daemon that has one of its models in the catalog."""
+"""A Hub on loopback, a daemon that has one of its models in the catalog, and an application behind `Access`."""
 
 import os
 from collections.abc import Iterator
@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from mecha.daemon.access import Access
+from mecha.daemon.token import DaemonToken
 from mecha.hub.mirror import RunningMirror, running_mirror
 from tests.daemon.asked_device import Device, asked_device, hub_folder
+from tests.daemon.guarded import TOKEN, Answering, answering, counting
 
 
 @pytest.fixture(scope="session")
@@ -22,3 +25,14 @@ def device(tmp_path: Path, arena_hub: RunningMirror, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("MECHA_CACHE_DIR", str(tmp_path / "cache"))
     with asked_device(tmp_path / "project", os.environ) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def access() -> Access:
+    return Access(DaemonToken(TOKEN), frozenset({"localhost", "robot.local"}))
+
+
+@pytest.fixture(scope="module")
+def tcp(access: Access) -> Iterator[Answering]:
+    with answering(access.guard(counting)) as served:
+        yield served

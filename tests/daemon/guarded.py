@@ -118,3 +118,25 @@ def answering(
         finally:
             server.should_exit = True
             thread.join(10)
+
+
+async def counting(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answers with how many bytes came; `/early` before any, `/long` with many."""
+    size = 0
+    more = scope["path"] != "/early"
+    while more:
+        message = await receive()
+        if message["type"] != "http.request":
+            return
+        size += len(message["body"])
+        more = message.get("more_body", False)
+    body = b"x" * (64 << 20) if scope["path"] == "/long" else str(size).encode()
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
+    await send({"type": "http.response.body", "body": body})
+
+
+class Impatient(GuardedConnection):
+    """Waits for half a second where others wait longer."""
+
+    headers_s = 0.5
+    unread_s = 0.5
