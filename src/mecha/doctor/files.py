@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mecha.catalog.catalog import Catalog, load_catalog
+from mecha.doctor.child import run_child
 from mecha.doctor.finding import Finding, note, ok, wrong
 from mecha.errors import MechaError
 from mecha.project import Project
@@ -41,16 +42,7 @@ def read_configs(project: Project, environ: Mapping[str, str], *, timeout_s: flo
     command = [sys.executable, "-m", "mecha.doctor.config_child", str(project.root)]
     command += [project.environment] if project.environment else []
     try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=timeout_s,
-            check=False,
-            env=dict(environ),
-        )
+        done = run_child(command, environ, timeout_s=timeout_s)
     except subprocess.TimeoutExpired:
         fault = wrong(
             CHECK,

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from mecha.doctor.child import run_child
 from mecha.doctor.finding import Finding, note, ok, wrong
 from mecha.words import printable
 
@@ -39,16 +40,7 @@ def runtime_findings(
         timeout_s: how long it may take.
     """
     try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=timeout_s,
-            check=False,
-            env=dict(environ),
-        )
+        done = run_child(command, environ, timeout_s=timeout_s)
     except subprocess.TimeoutExpired as error:
         told = _told(error.stdout.decode(errors="replace") if isinstance(error.stdout, bytes) else "")
         yield wrong(
