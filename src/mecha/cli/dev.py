@@ -48,6 +48,7 @@ def dev(
     On a terminal it shows a screen with keys, `?` tells which; elsewhere it writes the log line by line.
     """
     from mecha.cli.screen.terminal import can_show
+    from mecha.daemon.service_unit import require_no_service
     from mecha.runtime.dev import DevOptions
     from mecha.runtime.fault_log import fault_lines
     from mecha.runtime.faults import Fault
@@ -59,6 +60,7 @@ def dev(
         faults=tuple(Fault.parsed(request) for request in faults or ()),
     )
     project, names = required_project(environment), tuple(nodes or ())
+    require_no_service(project, os.environ)
     output = RunOutput(lines_to_stderr=as_json)
     if not (plain or as_json) and can_show(os.environ):
         summary = _on_screen(project, names, options, output)

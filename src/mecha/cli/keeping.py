@@ -46,8 +46,10 @@ def run(
     from mecha.daemon.network import network
     from mecha.daemon.notify import Notifier, is_journal, journal_line
     from mecha.daemon.server import LogToDaemon, serve, tcp_listener, unix_listener
+    from mecha.daemon.service_unit import require_no_service
 
     project = required_project(environment)
+    require_no_service(project, os.environ)
     net = network(listen, token_file, tls_cert, tls_key, os.environ)
     journal = is_journal(sys.stdout.fileno(), os.environ)
 

@@ -20,7 +20,7 @@ from mecha.daemon.unit_text import (
     unit_text,
 )
 from mecha.daemon.write_access import grant_group
-from mecha.errors import DiskError, NodeError, NotFoundError, UsageError
+from mecha.errors import BusyError, DiskError, NodeError, NotFoundError, UsageError
 from mecha.project import Project
 from mecha.store.atomic import make_dir, write_file
 from mecha.store.faults import disk_error
@@ -235,6 +235,30 @@ def installed_unit(root: Path, unit_dir: Path = UNIT_DIR) -> InstalledUnit | Non
         return None
     found = (read_unit(file) for file in files if file.is_file())
     return next((unit for unit in found if unit is not None and unit.project == root), None)
+
+
+def require_no_service(project: Project, environ: Mapping[str, str], unit_dir: Path | None = None) -> None:
+    """Refuse to keep a project that a service keeps: its lock is another user's, and may not be seen from here.
+
+    Args:
+        environ: of this process, which may be that of the service itself.
+        unit_dir: where services are installed; systemd's own by default.
+
+    Raises:
+        BusyError: the service runs.
+    """
+    unit = installed_unit(project.root, unit_dir or UNIT_DIR)
+    if unit is None or unit.environ(environ) == dict(environ):
+        return
+    try:
+        done = subprocess.run(["systemctl", "is-active", "--quiet", unit.name], env=environ, check=False)
+    except OSError:
+        return
+    if done.returncode == 0:
+        raise BusyError(
+            f"the service {unit.name} keeps {project.root} already",
+            hint=f"`sudo mecha daemon status` tells what it does, `sudo systemctl stop {unit.name}` ends it.",
+        )
 
 
 def _require_systemd(host: Host, command: str) -> None:
