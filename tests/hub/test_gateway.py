@@ -35,18 +35,33 @@ def upstream(content: bytes) -> Iterator[FaultyHub]:
 
 
 @contextmanager
-def gateway(folder: Path, upstream: str, *, kill: bool = False, **environ: str) -> Iterator[str]:
+def gateway(
+    folder: Path, upstream: str, *, kill: bool = False, options: tuple[str, ...] = (), **environ: str
+) -> Iterator[str]:
     """A gateway in a process of its own; gives its address."""
     project = folder.with_name("gateway-project")
     (project / "configs/common").mkdir(parents=True, exist_ok=True)
     (project / "model_catalog.toml").write_text("")
     (project / "configs/common/mecha.toml").write_text(SETTINGS)
-    command = [sys.executable, "-m", "mecha", "hub", "serve", str(folder), "--port", "0", "--upstream", upstream]
+    command = [
+        sys.executable,
+        "-m",
+        "mecha",
+        "hub",
+        "serve",
+        str(folder),
+        "--port",
+        "0",
+        "--upstream",
+        upstream,
+        *options,
+    ]
     environment = {**Bench(project, project).environment, **environ}
     with subprocess.Popen(command, cwd=project, env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         first = process.stdout.readline()
-        assert process.stdout.readline() == f"  what is not there is fetched from {upstream}, once\n"
+        room = f", and {options[1]} GB of it are kept" if options else ""
+        assert process.stdout.readline() == f"  what is not there is fetched from {upstream}, once{room}\n"
         try:
             yield first.split()[-1]
         finally:

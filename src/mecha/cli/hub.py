@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from mecha.errors import UsageError
+
 app = typer.Typer(
     help="Serve a folder as a Hub for devices on the LAN.",
     no_args_is_help=True,
@@ -32,6 +34,15 @@ def serve(
         str | None,
         typer.Option("--upstream", metavar="URL", help="Fetch what DIR lacks from this Hub, once, and keep it there."),
     ] = None,
+    keep_gb: Annotated[
+        float | None,
+        typer.Option(
+            "--keep-gb",
+            metavar="GB",
+            min=0,
+            help="Of what is fetched, keep so much: the last asked for. All by default.",
+        ),
+    ] = None,
 ) -> None:
     """Serve DIR with the Hub's read API; point devices at it with HF_ENDPOINT."""
     import os
@@ -41,13 +52,18 @@ def serve(
     from mecha.hub.mirror import serve_mirror
     from mecha.hub.token import read_token
 
+    if keep_gb is not None and upstream is None:
+        raise UsageError("--keep-gb: is for what is fetched, and there is no --upstream", hint="Add --upstream URL.")
+    keep_bytes = None if keep_gb is None else int(keep_gb * 1e9)
     token = read_token(token_file, os.environ)
 
     def ready(endpoint: str) -> None:
         typer.echo(f"serving {folder} at {endpoint}" + ("  (token needed)" if token else ""))
         if upstream is not None:
-            typer.echo(f"  what is not there is fetched from {upstream}, once")
+            kept = "" if keep_gb is None else f", and {keep_gb:g} GB of it are kept"
+            typer.echo(f"  what is not there is fetched from {upstream}, once{kept}")
         typer.echo(f"  on a device: HF_ENDPOINT={endpoint} mecha models pull NAME")
 
-    asked = gateway(folder, upstream, os.environ, current_project().settings.hub) if upstream else None
+    settings = current_project().settings.hub
+    asked = gateway(folder, upstream, os.environ, settings, keep_bytes=keep_bytes) if upstream else None
     serve_mirror(folder, host=host, port=port, token=token, on_ready=ready, gateway=asked)

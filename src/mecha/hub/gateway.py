@@ -84,12 +84,18 @@ class Gateway:
     Args:
         folder: the served folder.
         upstream: with the gateway's own token; no client's is ever passed on.
+        keep_bytes: what whole files of the upstream may take, those that nobody asked for for longest go first; None
+            keeps all.
     """
 
-    def __init__(self, folder: Path, upstream: HuggingFaceSource, settings: HubSettings) -> None:
+    def __init__(
+        self, folder: Path, upstream: HuggingFaceSource, settings: HubSettings, *, keep_bytes: int | None = None
+    ) -> None:
         self.upstream = upstream
         self._store = GatewayStore(folder / UPSTREAM_FOLDER)
         self._store.sweep()
+        self._keep_bytes = keep_bytes
+        self._keep_within()
         self._settings = settings
         self._known: dict[tuple[str, ...], _Known] = {}
         self._flights: dict[str, Flight] = {}
@@ -190,6 +196,7 @@ class Gateway:
             flight.fault = error
 
     def _download(self, flight: Flight, entry: Entry, remote: RemoteFile) -> Path:
+        self._keep_within(coming_bytes=remote.size_bytes or 0)
         if remote.size_bytes is not None:
             present = flight.partial.stat().st_size if flight.partial.exists() else 0
             what = f"{entry.repo}/{entry.path}"
@@ -204,7 +211,12 @@ class Gateway:
         )
         whole = self._store.adopt(flight.partial, done.sha256)
         self._store.put(replace(entry, content=done.sha256), entry.commit)
+        self._keep_within(newest=done.sha256)
         return whole
+
+    def _keep_within(self, *, coming_bytes: int = 0, newest: str = "") -> None:
+        if self._keep_bytes is not None:
+            self._store.keep_within(self._keep_bytes, coming_bytes=coming_bytes, newest=newest)
 
     def _api(self, path: str, body: bytes | None) -> Stored:
         address = f"{self.upstream.address}{path}"
@@ -239,8 +251,13 @@ def api_path(kind: str, owner: str, name: str, rest: tuple[str, ...] = (), query
     return f"/{parts}?{query}" if query else f"/{parts}"
 
 
-def gateway(folder: Path, upstream: str, environ: Mapping[str, str], settings: HubSettings) -> Gateway:
+def gateway(
+    folder: Path, upstream: str, environ: Mapping[str, str], settings: HubSettings, *, keep_bytes: int | None = None
+) -> Gateway:
     """Return the gateway to an upstream, with the token that this machine has for it.
+
+    Args:
+        keep_bytes: as in `Gateway`.
 
     Raises:
         ConfigError: the upstream is no address.
@@ -254,4 +271,4 @@ def gateway(folder: Path, upstream: str, environ: Mapping[str, str], settings: H
         token_origin=login.origin or "the caller",
         retries=Retries(attempts=1),
     )
-    return Gateway(folder, source, settings)
+    return Gateway(folder, source, settings, keep_bytes=keep_bytes)

@@ -20,6 +20,8 @@ from mecha.errors import DiskError
 from mecha.hub.source import RemoteFile, RepoType
 from mecha.store.atomic import make_dir, sweep, write_file
 from mecha.store.blobs import BlobCache
+from mecha.store.cached import contents, item_of
+from mecha.store.eviction import evict, over_quota
 from mecha.store.leftovers import PARTIAL_KEPT_S, partials, sweep_leftover
 
 
@@ -88,6 +90,21 @@ class GatewayStore:
                 if partial.age_s >= PARTIAL_KEPT_S:
                     sweep_leftover(partial)
 
+    def keep_within(self, most_bytes: int, *, coming_bytes: int = 0, newest: str = "") -> None:
+        """Remove whole files, those first that nobody asked for for longest, until the others take no more than this.
+
+        What a client is just getting goes on to it. What is removed is fetched again when somebody asks for it.
+
+        Args:
+            coming_bytes: that will be added.
+            newest: sha256 of the one that stays, however large it is.
+        """
+        stays = {item_of("download", newest): "it has just come"}
+        for cached in over_quota(contents(self.root), stays, most_bytes, besides_bytes=coming_bytes):
+            # One that cannot be removed leaves a fuller disk, and nobody without an answer.
+            with suppress(DiskError):
+                evict(self.root, cached)
+
     def entry(self, repo_type: RepoType, repo: str, revision: str, path: str) -> Entry | None:
         """Return what is known of a path at a revision: a commit, or a branch when it was asked for last."""
         found = self._load("entries", _digest(repo_type, repo, revision, path))
@@ -129,13 +146,14 @@ class GatewayStore:
             return None
         path = self._cache.path(content)
         with self._reading:
-            if _version(path) is not None and _version(path) == self._read.get(path):
-                return path
-            found = self._cache.find(content)
-            version = _version(path) if found is not None else None
-            if version is not None:
-                self._read[path] = version
-            return found
+            if _version(path) is None or _version(path) != self._read.get(path):
+                if self._cache.find(content) is None:
+                    return None
+                version = _version(path)
+                if version is not None:
+                    self._read[path] = version
+            self._cache.called("download", content, f"{entry.repo}/{entry.path}")
+            return path
 
     def partial(self, key: str) -> Path:
         """Return where the bytes of a file on its way are."""
