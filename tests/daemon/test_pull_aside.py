@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -37,7 +38,14 @@ def job(root: Path, environ: Mapping[str, str], options: PullOptions | None = No
 
 
 def pulling() -> list[psutil.Process]:
-    return [one for one in psutil.Process().children() if "mecha.daemon.pull_child" in one.cmdline()]
+    return [one for one in psutil.Process().children() if _pulls(one)]
+
+
+def _pulls(process: psutil.Process) -> bool:
+    try:
+        return "mecha.daemon.pull_child" in process.cmdline()
+    except psutil.Error:  # it has ended meanwhile
+        return False
 
 
 def never() -> bool:
@@ -115,7 +123,8 @@ def test_it_has_not_the_token_of_the_daemon(root: Path, environ: Mapping[str, st
 
     def look(stage: str, completed: int, total: int | None) -> None:
         del stage, completed, total
-        given.extend(process.environ() for process in pulling())
+        with suppress(psutil.Error):
+            given.extend(process.environ() for process in pulling())
 
     pull_aside(job(root, environ), environ, look, is_over=never)
 

@@ -220,6 +220,19 @@ def test_a_bus_may_be_closed_twice(buses: Pair) -> None:
     sender.close()
 
 
+def test_after_its_end_nobody_listens_to_it(buses: Pair) -> None:
+    sender, receiver = buses
+    receiver.subscribe("/a", lambda sample: None)
+    sender.publish("/a", b"before")
+
+    sender.close()
+
+    for topic in ("/a", "/new"):
+        sender.publish(topic, b"after")
+        sender.publish(topic, b"after", droppable=True)
+        assert not sender.is_heard(topic)
+
+
 @pytest.mark.parametrize("topic", ["", "/", "camera", "/camera/", "//camera", "/camera/*", "/a b", "/a/**", "/a$*"])
 def test_what_is_no_topic_is_refused(buses: Pair, topic: str) -> None:
     sender, receiver = buses

@@ -60,7 +60,7 @@ class Bus(Protocol):
     """
 
     def publish(self, topic: str, payload: bytes, attachment: bytes = b"", *, droppable: bool = False) -> None:
-        """Send a message to whoever listens; nobody listening is no error.
+        """Send a message to whoever listens; nobody listening is no error, and after `close` nobody does.
 
         Args:
             topic: see `checked_topic`.

@@ -45,6 +45,7 @@ class ZenohBus:
         self._begun: set[str] = set()
         self._subscriptions: list[_ZenohSubscription] = []
         self._tokens: dict[Use, Any] = {}
+        self._closed = False
 
     @classmethod
     def host(cls, endpoint: str, *, listen: Sequence[str] = (), connect: Sequence[str] = ()) -> "ZenohBus":
@@ -92,14 +93,16 @@ class ZenohBus:
         # Shared memory is set up beside the first message, which goes through the socket and is lost there more easily
         # than any other: of a single picture it would be all there is.
         first = droppable and topic not in self._begun
-        publisher = self._publisher(checked_topic(topic), droppable=droppable and not first)
-        if droppable:
-            self._begun.add(topic)
-        held = self._pool.holding(payload)
+        topic = checked_topic(topic)
         try:
+            publisher = self._publisher(topic, droppable=droppable and not first)
+            if droppable:
+                self._begun.add(topic)
+            held = self._pool.holding(payload)
             publisher.put(payload if held is None else held, attachment=attachment or None)
         except self._zenoh.ZError as error:
-            raise NetworkError(f"bus: {topic}: cannot publish: {error}") from error
+            if not self._closed:
+                raise NetworkError(f"bus: {topic}: cannot publish: {error}") from error
 
     def subscribe(self, topic: str, handler: Handler) -> "_ZenohSubscription":
         """Give every sample of a topic to `handler`; see `Bus.subscribe`."""
@@ -111,7 +114,13 @@ class ZenohBus:
 
     def is_heard(self, topic: str) -> bool:
         """Tell whether somebody subscribes to a topic now."""
-        return bool(self._publisher(checked_topic(topic), droppable=False).matching_status.matching)
+        topic = checked_topic(topic)
+        try:
+            return bool(self._publisher(topic, droppable=False).matching_status.matching)
+        except self._zenoh.ZError as error:
+            if not self._closed:
+                raise NetworkError(f"bus: {topic}: cannot tell who listens: {error}") from error
+            return False
 
     def announce(self, use: Use) -> None:
         """Let `uses` tell of a use; see `Bus.announce`."""
@@ -147,6 +156,7 @@ class ZenohBus:
     def close(self) -> None:
         """Leave the bus. A session that is not closed keeps the process from ending."""
         with self._lock:
+            self._closed = True
             subscriptions, self._subscriptions = self._subscriptions, []
             self._publishers.clear()
             self._tokens.clear()
