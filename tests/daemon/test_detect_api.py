@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -221,6 +222,8 @@ def test_a_process_that_dies_is_told_and_another_takes_its_place(device: Served)
     [child] = set(children()) - before
     child.suspend()
     told = detecting.detect(wanted(root), PICTURE, 0.25)
+    wait_for(told.running, what="the picture is worked on")
+    time.sleep(0.5)  # and asked of the process, which nobody sees
     child.kill()
     with pytest.raises(
         NodeError, match=r"^blobs, fp32: its process ended with signal SIGKILL while it worked on the pict"

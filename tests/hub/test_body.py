@@ -18,9 +18,11 @@ BODY = bytes(range(256)) * 40_000
 def answering(head: str, body: bytes, *, wait: bool = False) -> Iterator[str]:
     """A server that sends one answer, the body apart from the headers, and closes, or stays silent until the end."""
     over = threading.Event()
+    accepted: list[socket.socket] = []
 
     def answer() -> None:
         connection, _ = listener.accept()
+        accepted.append(connection)
         with connection, suppress(OSError):  # who was asked to send may be left in the middle
             connection.recv(65536)
             connection.sendall(f"HTTP/1.1 200 OK\r\n{head}\r\n\r\n".encode() + body[:100])
@@ -35,6 +37,10 @@ def answering(head: str, body: bytes, *, wait: bool = False) -> Iterator[str]:
             yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
         finally:
             over.set()
+            for connection in accepted:
+                # It may wait for room that a client who has left will never make.
+                with suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
             thread.join()
 
 

@@ -75,6 +75,7 @@ class NodeProcess:
         self._guard = guard
         self.heard_at_s = time.monotonic()
         self._on_news = on_news
+        self._unwaited = threading.Lock()
         try:
             self._process = subprocess.Popen(
                 node_command(node, root),
@@ -114,24 +115,28 @@ class NodeProcess:
         with contextlib.suppress(OSError):
             _stream(self._process.stdin).close()
         if sys.platform != "win32":
-            with contextlib.suppress(ProcessLookupError):
-                self._process.send_signal(signal.SIGTERM)
+            self._signal(signal.SIGTERM)
 
     def show_where(self) -> None:
         """Let the node write to its log where each of its threads is."""
         if SHOW_SIGNAL is not None:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.send_signal(SHOW_SIGNAL)
+            self._signal(SHOW_SIGNAL)
 
     def kill(self) -> None:
         """End the node, and what it started, at once."""
-        if self._process.returncode is not None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            if sys.platform == "win32":
-                self._process.kill()
-            else:
-                os.killpg(self._process.pid, signal.SIGKILL)
+        if sys.platform == "win32":
+            self._process.kill()
+        else:
+            self._signal(signal.SIGKILL, os.killpg)
+
+    def _signal(self, number: int, send: Callable[[int, int], None] = os.kill) -> None:
+        """Send a signal while the id is the node's own: until it was waited for.
+
+        Not by `Popen.send_signal`, which waits for a process that has ended meanwhile: then `_wait` would miss its end.
+        """
+        with self._unwaited, contextlib.suppress(ProcessLookupError):
+            if self._process.returncode is None:
+                send(self._process.pid, number)
 
     def _read_events(self) -> None:
         for line in _stream(self._process.stdout):
@@ -160,7 +165,11 @@ class NodeProcess:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
         self._guard.remove(self._process.pid)
-        code = self._process.wait()
+        if hasattr(os, "waitid"):
+            with self._unwaited:
+                code = self._process.wait()  # it has ended
+        else:
+            code = self._process.wait()
         for thread in self._readers:
             thread.join(_READ_OUT_S)
         for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
