@@ -121,7 +121,7 @@ class Version(BaseModel):
 class ModelLine(BaseModel):
     """A line of `mecha models list`, with what the gate measured on this device and what the daemon does about it.
 
-    `fp32_ms` and `int8_ms` are medians of one run; `status` is null where the daemon has nothing to do with it.
+    `fp32_ms` and `int8_ms` are of the gate's middle round; `status` is null where the daemon has nothing to do with it.
     """
 
     name: str

@@ -39,12 +39,12 @@ class OriginRecord(Frozen):
 
 
 class LatencyRecord(Frozen):
-    """Median times of one alternating run on this device, milliseconds.
+    """Times of FP32 and INT8 in turns on this device, milliseconds.
 
     Attributes:
-        fp32_exported_ms: model.onnx run whole in plain onnxruntime.
-        fp32_ms: the FP32 session as mecha runs it.
-        int8_ms: the INT8 session as mecha runs it.
+        fp32_exported_ms: model.onnx run whole in plain onnxruntime, the median.
+        fp32_ms: the FP32 session as mecha runs it, in the round whose ratio of FP32 to INT8 is the median one.
+        int8_ms: the INT8 session as mecha runs it, in the same round.
         runs: timed runs of each.
     """
 
