@@ -92,8 +92,8 @@ class ZenohBus:
         """Send a message; see `Bus.publish`."""
         # Shared memory is set up beside the first message, which goes through the socket and is lost there more easily
         # than any other: of a single picture it would be all there is.
-        first = droppable and topic not in self._begun
         topic = checked_topic(topic)
+        first = droppable and topic not in self._begun
         try:
             publisher = self._publisher(topic, droppable=droppable and not first)
             if droppable:
