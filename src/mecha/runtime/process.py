@@ -164,12 +164,12 @@ class NodeProcess:
             os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
-        self._guard.remove(self._process.pid)
-        if hasattr(os, "waitid"):
+            self._guard.remove(self._process.pid)
             with self._unwaited:
                 code = self._process.wait()  # it has ended
         else:
             code = self._process.wait()
+            self._guard.remove(self._process.pid)
         for thread in self._readers:
             thread.join(_READ_OUT_S)
         for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
