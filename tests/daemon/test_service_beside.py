@@ -59,6 +59,15 @@ def test_a_service_that_is_stopped_of_another_project_or_of_no_systemd_keeps_nob
     require_no_service(other, system(tmp_path / "bin", answer=0), units)
 
 
+def test_a_systemd_that_does_not_answer_keeps_nobody_out(
+    project: Project, units: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environ = system(tmp_path / "bin", answer=0)
+    (tmp_path / "bin/systemctl").write_text("#!/bin/sh\nexec sleep 60\n")
+    monkeypatch.setattr("mecha.daemon.service_unit._ASK_SYSTEMD_S", 0.2)
+    require_no_service(project, environ, units)
+
+
 def test_the_service_itself_is_not_kept_out(project: Project, units: Path, tmp_path: Path) -> None:
     own = InstalledUnit("arm", project.root, "mecha").environ(system(tmp_path / "bin", answer=0))
     require_no_service(project, own, units)

@@ -31,6 +31,7 @@ SECRETS_DIR = Path("/etc/mecha")
 
 _NOLOGIN = "/usr/sbin/nologin"
 _LINES_SHOWN = 3
+_ASK_SYSTEMD_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,9 +252,10 @@ def require_no_service(project: Project, environ: Mapping[str, str], unit_dir: P
     if unit is None or unit.environ(environ) == dict(environ):
         return
     try:
-        done = subprocess.run(["systemctl", "is-active", "--quiet", unit.name], env=environ, check=False)
-    except OSError:
-        return
+        asked = ["systemctl", "is-active", "--quiet", unit.name]
+        done = subprocess.run(asked, env=environ, capture_output=True, timeout=_ASK_SYSTEMD_S, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return  # no systemd runs here, or one that does not answer
     if done.returncode == 0:
         raise BusyError(
             f"the service {unit.name} keeps {project.root} already",
