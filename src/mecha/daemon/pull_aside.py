@@ -4,6 +4,7 @@ What says whether a model can run takes 80 MB and gives half of it back, and a m
 daemon's.
 """
 
+import contextlib
 import json
 import os
 import pickle
@@ -95,11 +96,10 @@ def _followed(
     lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
     threading.Thread(target=_read_lines, args=(child.stdout, lines), name="pull lines", daemon=True).start()
     stage, completed, total = "resolve", 0, None
-    try:
+    # One that has ended takes nothing, and its output ends too.
+    with contextlib.suppress(OSError):
         child.stdin.write(len(packed).to_bytes(_LENGTH_BYTES, "little") + packed)
         child.stdin.flush()
-    except OSError:
-        pass  # it has ended, and its output ends too
     while True:
         try:
             line = lines.get(timeout=_LOOK_EVERY_S)
