@@ -91,7 +91,7 @@ def test_what_a_node_needs_is_brought_and_a_broken_catalog_changes_nothing(tmp_p
         # Of no catalog any more: what is published stays what it is.
         (root / "model_catalog.toml").write_text(CATALOG.replace('"arena"', '"other"'))
         kept.daemon.reload()
-        kept.wait_until(lambda: kept.daemon.reconciler.idle)
+        kept.wait_until(lambda: kept.daemon.reconciler.supply.idle)
         assert (kept.model().state, kept.model().reason, kept.node("user").pid) == ("ready", "", pid)
         with pytest.raises(BusyError, match=r"^arena is run by user: it is not removed$"):
             kept.daemon.remove("arena")
@@ -122,6 +122,18 @@ def test_a_mirror_that_is_down_is_told_and_what_it_holds_is_brought_when_it_is_b
         again.wait_until_ready()
         again.wait_until(lambda: again.model().state == "ready")
         assert again.daemon.state.mirror_fault == ""
+
+
+def test_nothing_is_said_of_a_model_that_nobody_needs_any_more_when_its_pull_fails(tmp_path: Path) -> None:
+    root = kept_project(tmp_path / "project", user=USER)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        environ = environ_with(tmp_path, HF_ENDPOINT=f"http://127.0.0.1:{silent.getsockname()[1]}")
+        with Kept(root, environ) as kept:
+            kept.wait_until(lambda: kept.model().state == "pulling")
+            (root / "model_catalog.toml").write_text(CATALOG.replace('"arena"', '"other"'))
+            configure(root, "user", model="other")
+            kept.wait_until(lambda: kept.model("other").state == "pulling", "the pull of arena has failed")
+            assert [model.name for model in kept.daemon.state.models()] == ["other"]
 
 
 def test_a_model_that_was_damaged_while_nothing_ran_is_healed(tmp_path: Path) -> None:

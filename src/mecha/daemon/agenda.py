@@ -1,12 +1,12 @@
 """What is to be done for each model that nodes need, and when."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 from mecha.daemon.retries import Task
 
 
 class Agenda:
-    """A task for each model that nodes need. Used under the lock of the reconciler."""
+    """A task for each model that nodes need. Used under the lock of the supply."""
 
     def __init__(self) -> None:
         self._tasks: dict[str, Task] = {}
@@ -17,11 +17,6 @@ class Agenda:
     def get(self, name: str) -> Task | None:
         """Return the task of a model, None where no node needs it."""
         return self._tasks.get(name)
-
-    @property
-    def idle(self) -> bool:
-        """No model is worked on, and none waits for its next try."""
-        return all(task.due_s is None for task in self)
 
     @property
     def mirror_fault(self) -> str:
@@ -52,16 +47,10 @@ class Agenda:
             del self._tasks[name]
         return gone
 
-    def next_due(self, now_s: float, at_hand: Callable[[str], bool]) -> Task | None:
-        """Return what is due; first what needs no work, and so no network.
-
-        Args:
-            now_s: on the monotonic clock.
-            at_hand: says of a model whether it is there.
-        """
-        due = [(not at_hand(task.name), task.due_s, task) for task in self if task.due_s is not None]
-        due = [one for one in due if one[1] <= now_s]
-        return min(due, key=lambda one: one[:2])[2] if due else None
+    def due(self, now_s: float) -> list[Task]:
+        """Return what is due at this moment of the monotonic clock, the longest due first."""
+        due = [(task.due_s, task) for task in self if task.due_s is not None and task.due_s <= now_s]
+        return [task for _, task in sorted(due, key=lambda one: one[0])]
 
     def moments(self) -> list[float]:
         """Return when something is due, on the monotonic clock."""

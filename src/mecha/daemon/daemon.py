@@ -161,7 +161,7 @@ class Daemon:
         Raises:
             MechaError: as `ModelService.pull`; BusyError: the daemon ends.
         """
-        return self.reconciler.pull(name, options, progress)
+        return self.reconciler.supply.pull(name, options, progress)
 
     def remove(self, name: str) -> None:
         """Remove a model that no configured node runs.

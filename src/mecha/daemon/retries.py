@@ -1,10 +1,14 @@
 """When what failed is tried again."""
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from mecha.errors import BusyError, DiskError, MechaError, NetworkError
+
+LONGEST_REST_S = 60.0
+_REST_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +39,7 @@ class Patience:
 
 @dataclass(slots=True)
 class Task:
-    """What is to be done for one model. Used under the lock of the reconciler.
+    """What is to be done for one model. Used under the lock of the supply.
 
     Attributes:
         due_s: when it is looked at next, on the monotonic clock; None when nothing but a change brings it up again.
@@ -84,3 +88,9 @@ class Task:
 def moment_in(pause_s: float | None, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> str | None:
     """Return the time in so many seconds, ISO 8601, UTC; None of None."""
     return None if pause_s is None else (now() + timedelta(seconds=pause_s)).isoformat(timespec="seconds")
+
+
+def rest_s(moments: Iterable[float]) -> float:
+    """Return how long there is nothing to do, where something is to be done at these moments of the monotonic clock."""
+    now_s = time.monotonic()
+    return max(_REST_S, min([LONGEST_REST_S, *(due_s - now_s for due_s in moments)]))
