@@ -1,6 +1,5 @@
 """A daemon that answers on its socket, in a project with one model of a Hub on loopback."""
 
-import http.client
 import json
 import socket
 import threading
@@ -19,6 +18,7 @@ from mecha.daemon.daemon import Daemon
 from mecha.daemon.server import unix_listener
 from mecha.project import find_project
 from mecha.store.blobs import packaged_models
+from tests.answer import Answer
 from tests.runtime.waiting import wait_for
 
 CATALOG = """
@@ -45,21 +45,6 @@ def hub_folder(folder: Path) -> Path:
 
 
 @dataclass(frozen=True)
-class Answer:
-    status: int
-    headers: http.client.HTTPMessage
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-    @property
-    def lines(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.body.splitlines()]
-
-
-@dataclass(frozen=True)
 class Device:
     """A daemon that answers on its socket, in a project that has one model in its catalog."""
 
@@ -76,7 +61,7 @@ class Device:
             connection.request(method, path, sent, {name.replace("_", "-"): text for name, text in headers.items()})
             connection.sock.settimeout(PATIENCE_S)
             response = connection.getresponse()
-            return Answer(response.status, response.headers, response.read())
+            return Answer.of(response)
         finally:
             connection.close()
 

@@ -1,7 +1,6 @@
 """A daemon as a process of its own: started, asked over its socket, killed; and what is left of it afterwards."""
 
 import http.client
-import json
 import os
 import signal
 import socket
@@ -19,22 +18,12 @@ import psutil
 
 from mecha.daemon.place import DaemonPlace
 from mecha.project import find_project
+from tests.answer import Answer
 from tests.daemon.kept import environ_with
 from tests.store.example import environment
 
 PATIENCE_S = 120.0
 """A loaded machine takes its time."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    status: int
-    headers: http.client.HTTPMessage
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
 
 
 @dataclass
@@ -101,7 +90,7 @@ class DaemonProcess:
             connection.sock = opened
             connection.request(method, path, body, {name.replace("_", "-"): text for name, text in headers.items()})
             response = connection.getresponse()
-            return Answer(response.status, response.headers, response.read())
+            return Answer.of(response)
 
     def status(self) -> dict[str, Any]:
         """Return what it says of itself, nothing where it does not answer."""

@@ -2,7 +2,6 @@
 
 import contextlib
 import http.client
-import json
 import socket
 import threading
 import time
@@ -10,27 +9,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mecha.daemon.access import LISTENER_KEY
 from mecha.daemon.connection import GuardedConnection
+from tests.answer import Answer
 
 TOKEN = "a-token-of-this-test-0123456789"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
-
-
-@dataclass(frozen=True)
-class Answer:
-    status: int
-    headers: http.client.HTTPMessage
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
 
 
 @dataclass
@@ -61,7 +49,7 @@ class Answering:
                 connection.port = self.address[1]
             connection.request(method, path, body=body, headers=names)
             response = connection.getresponse()
-            return Answer(response.status, response.headers, response.read())
+            return Answer.of(response)
 
 
 def raw(answering: Answering, text: bytes, *, then: Callable[[socket.socket], None] = lambda opened: None) -> bytes:

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import uvicorn
 from fastapi import APIRouter, FastAPI
@@ -17,19 +16,9 @@ from fastapi import APIRouter, FastAPI
 from mecha.daemon.app import daemon_app
 from mecha.daemon.daemon import Daemon
 from mecha.project import find_project
+from tests.answer import Answer
 from tests.runtime.supervision import PATIENCE_S
 from tests.runtime.waiting import wait_for
-
-
-@dataclass(frozen=True)
-class Answer:
-    status: int
-    headers: http.client.HTTPMessage
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
 
 
 @dataclass(frozen=True)
@@ -47,7 +36,7 @@ class Served:
         try:
             connection.request(method, path, body, {name.replace("_", "-"): text for name, text in headers.items()})
             response = connection.getresponse()
-            return Answer(response.status, response.headers, response.read())
+            return Answer.of(response)
         finally:
             connection.close()
 

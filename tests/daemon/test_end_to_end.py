@@ -47,7 +47,8 @@ def test_a_project_comes_to_be_ready_by_itself_and_goes_on_whatever_its_mirror_a
             daemon.wait_until(lambda: daemon.model()["state"] == "ready", "the model is ready")
         assert daemon.status()["mirror_fault"] == ""
         assert daemon.ask("GET", "/readyz").status == 200
-        # What a pull needs to look into a model is not there any more.
+        # What a pull needs to look into a model is not there any more; where the system tells, what is there is seen.
+        assert daemon.loaded("pydantic_core") or sys.platform != "linux"
         assert daemon.loaded("onnxruntime") + daemon.loaded("onnx/") + daemon.loaded("numpy") == []
         found = labels_of(daemon, image)
         assert found

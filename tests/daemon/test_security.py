@@ -17,7 +17,7 @@ from urllib.parse import unquote
 import pytest
 
 from mecha.daemon.page import PAGE_FILES
-from tests.daemon.guarded import BEARER, TOKEN, Answer, Answering
+from tests.daemon.guarded import BEARER, TOKEN, Answering
 from tests.runtime.projects import TICKER, configure, make_project
 from tests.runtime.waiting import wait_for
 
@@ -152,7 +152,7 @@ def test_a_page_of_another_site_reaches_no_operation(device: Device) -> None:
 
 def test_the_token_stands_in_no_log_and_in_no_answer(device: Device) -> None:
     device.ask(f"/api/{TOKEN}?token={TOKEN}", Authorization=f"Bearer x{TOKEN}")
-    asked: list[Answer] = [
+    asked = [
         device.ask(f"/api/nodes/{TOKEN}/config", **BEARER),
         device.ask(f"/api/nowhere?token={TOKEN}", Referer=f"http://x/{TOKEN}", **BEARER),
         device.ask("/api/show", "POST", json.dumps({"model": TOKEN}).encode(), **BEARER),

@@ -2,12 +2,11 @@
 
 import hashlib
 import http.client
-import json
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 from mecha.hub.mirror import RunningMirror
+from tests.answer import Answer
 
 MODEL = bytes(range(256)) * 4000
 SHA256 = hashlib.sha256(MODEL).hexdigest()
@@ -32,23 +31,12 @@ def write(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
 
-class Answer:
-    def __init__(self, response: http.client.HTTPResponse) -> None:
-        self.status = response.status
-        self.headers = response.headers
-        self.body = response.read()
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-
 def ask(mirror: RunningMirror, path: str, method: str = "GET", body: str | None = None, **headers: str) -> Answer:
     """Ask without any tidying of the path; `if_range="x"` sends `If-Range: x`."""
     connection = http.client.HTTPConnection(urlsplit(mirror.endpoint).netloc, timeout=10)
     try:
         names = {name.replace("_", "-"): value for name, value in headers.items()}
         connection.request(method, path, body=body, headers=names)
-        return Answer(connection.getresponse())
+        return Answer.of(connection.getresponse())
     finally:
         connection.close()
