@@ -43,19 +43,8 @@ def gateway(
     (project / "configs/common").mkdir(parents=True, exist_ok=True)
     (project / "model_catalog.toml").write_text("")
     (project / "configs/common/mecha.toml").write_text(SETTINGS)
-    command = [
-        sys.executable,
-        "-m",
-        "mecha",
-        "hub",
-        "serve",
-        str(folder),
-        "--port",
-        "0",
-        "--upstream",
-        upstream,
-        *options,
-    ]
+    serve = ("-m", "mecha", "hub", "serve", str(folder), "--port", "0", "--upstream", upstream)
+    command = [sys.executable, *serve, *options]
     environment = {**Bench(project, project).environment, **environ}
     with subprocess.Popen(command, cwd=project, env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from mecha.hub.mirror_files import ServedFolder
+from tests.hub.asked_mirror import write
 
 
 @pytest.fixture
@@ -14,11 +15,6 @@ def root(tmp_path: Path) -> Path:
     write(root / "owner/name/sub/labels.txt", b"cat\n")
     write(root / "datasets/owner/photos/1.jpg", b"jpg")
     return root
-
-
-def write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
 
 
 def paths(root: Path, repo: str = "owner/name") -> list[str]:

@@ -12,6 +12,7 @@ import pytest
 from mecha.runtime.events import Swap
 from mecha.runtime.slot import DetectorSlot
 from tests.detect.published_blobs import int8_blobs
+from tests.runtime.background import Background
 from tests.runtime.fake_detectors import FakeLoader
 
 
@@ -34,6 +35,20 @@ def free_port() -> Callable[[], int]:
             return int(probe.getsockname()[1])
 
     return port
+
+
+@pytest.fixture
+def background() -> Iterator[Callable[[Path], Background]]:
+    """Starts `mecha dev` in a project, as a process that is gone after the test."""
+    started: list[Background] = []
+
+    def start(root: Path) -> Background:
+        started.append(Background(root))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.close()
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -37,19 +37,6 @@ PARENT = """
             self.report_inference(1.0, "FP32", message.seq)
 """
 """Starts a process that knows nothing of mecha."""
-
-
-@pytest.fixture
-def background() -> Iterator[Callable[[Path], Background]]:
-    started: list[Background] = []
-
-    def start(root: Path) -> Background:
-        started.append(Background(root))
-        return started[-1]
-
-    yield start
-    for one in started:
-        one.close()
 
 
 def beating(dev: Background, *nodes: str) -> None:

@@ -5,28 +5,13 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-
-import pytest
 
 from mecha.runtime.bus.place import BusPlace
 from tests.runtime.background import Background
 from tests.runtime.projects import COUNTER, STUBBORN, TICKER, add_node, configure, make_project
 from tests.runtime.waiting import wait_for
-
-
-@pytest.fixture
-def background() -> Iterator[Callable[[Path], Background]]:
-    started: list[Background] = []
-
-    def start(root: Path) -> Background:
-        started.append(Background(root))
-        return started[-1]
-
-    yield start
-    for one in started:
-        one.close()
 
 
 def test_a_signal_ends_the_run_in_order_and_leaves_nothing(
