@@ -7,7 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from mecha.detect.detector import Detector
+from mecha.detect.images import read_image
+from mecha.detect.session import Session
+from mecha.gate import verdict
 from mecha.hub.mirror import RunningMirror, running_mirror
+from mecha.store.models import ModelStore
 from tests.service.conftest import PLAIN, Bench
 
 pytestmark = [pytest.mark.shared_data, pytest.mark.timeout(600)]
@@ -124,6 +129,24 @@ def test_photos_hold_what_a_person_sees_on_them(pulled: Bench, options: tuple[st
     assert bus.count("bus") == 1
     assert bus.count("person") >= 4
     assert found(pulled, "zidane.jpg", *options).count("person") == 2
+
+
+def test_int8_that_is_run_whole_gives_what_it_gives_cut_on_every_photo(
+    pulled: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The gate looks at one frame, so none may be the one on which a good build is called wrong."""
+    monkeypatch.setattr(verdict, "LEAST_SAMENESS", 0.999)
+    published = ModelStore(pulled.root / "models").require("yolov8n")
+    assert published.int8_path is not None
+    candidate = Detector.from_file(published.int8_path, published.spec, precision="INT8", threads=2)
+    whole = Session(published.int8_path, threads=2)
+    assert candidate.cut
+    photos = sorted((SHARED / "coco/calib").glob("*.jpg"))[:10]
+    faults = [
+        verdict._tail_fault(published.int8_path, candidate, whole, published.spec, read_image(photo))
+        for photo in photos
+    ]
+    assert faults == [""] * 10
 
 
 @pytest.mark.parametrize(("name", "size"), [("at320", 320), ("at640", 640)])
