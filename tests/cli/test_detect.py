@@ -276,18 +276,21 @@ def test_one_picture_that_cannot_be_read_is_an_error(project: Path, content: byt
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows sends no SIGINT to one process")
 @pytest.mark.parametrize("out", ["found.mp4", "found.avi", "found.jsonl", "found.json", "found"])
 def test_an_interrupted_run_leaves_what_it_wrote_readable(project: Path, out: str) -> None:
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-m", "mecha", "detect", "arena://?size=160x120", "--score", "0.05", "--out", out],
         cwd=project,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    )
-    assert process.stdout is not None
-    for _ in range(5):
-        assert process.stdout.readline()
-    process.send_signal(signal.SIGINT)
-    rest, said = process.communicate(timeout=60)
+    ) as process:
+        assert process.stdout is not None
+        try:
+            for _ in range(5):
+                assert process.stdout.readline()
+            process.send_signal(signal.SIGINT)
+            rest, said = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == 130, said
     assert "Traceback" not in said
     assert rest.splitlines()[-1].startswith(f"wrote {out}, ")

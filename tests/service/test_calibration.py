@@ -266,7 +266,10 @@ def test_ctrl_c_while_frames_are_gathered_leaves_everything_as_before(pulled: Be
             if line.startswith("gathering frames"):
                 break
         child.send_signal(signal.SIGINT)
-        rest = child.stdout.read()
+        try:
+            rest, _ = child.communicate(timeout=120)
+        finally:
+            child.kill()
     assert child.returncode == 130, rest
     assert published(pulled) == before
     assert list((pulled.root / "calibration").iterdir()) == []
