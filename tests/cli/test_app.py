@@ -195,7 +195,7 @@ def test_the_demo_ends_with_its_table_and_a_picture(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    for label in ("file size", "session p50", "frame p50 in the node", "mAP50-95, arena", "agreement", "dropped"):
+    for label in ("file size", "session, gate", "frame p50 in the node", "mAP50-95, arena", "agreement", "dropped"):
         assert label in done.stdout
     assert "use_int8 switched 6 times while running: INT8 FP32 INT8 FP32 INT8 FP32" in done.stdout
     assert (tmp_path / "shown" / "demo.png").is_file()

@@ -36,7 +36,7 @@ def demo_lines(report: "DemoReport") -> list[str]:
     columns = [("FP32", fp32), ("INT8", int8)]
     rows = [
         ("file size", [bytes_text(side.size_bytes) if side else "-" for _, side in columns]),
-        ("session p50", [f"{side.session_ms:.2f} ms" if side else "-" for _, side in columns]),
+        ("session, gate", [f"{side.session_ms:.2f} ms" if side else "-" for _, side in columns]),
         ("frame p50 in the node", [_ms(report.node_ms.get(name)) for name, _ in columns]),
         ("mAP50-95, arena", [f"{side.map:.3f}" if side else "-" for _, side in columns]),
     ]

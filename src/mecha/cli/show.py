@@ -48,7 +48,7 @@ def _int8_lines(int8: dict[str, Any]) -> Iterator[str]:
             yield (
                 f"  latency    FP32 {times['fp32_ms']:.1f} ms, INT8 {times['int8_ms']:.1f} ms, "
                 f"model.onnx run whole {times['fp32_exported_ms']:.1f} ms "
-                f"({times['threads']} thread{'s' if times['threads'] > 1 else ''}, medians)"
+                f"({times['threads']} thread{'s' if times['threads'] > 1 else ''}, the middle round)"
             )
         if gate["memory"]:
             memory = gate["memory"]

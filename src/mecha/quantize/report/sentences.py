@@ -84,7 +84,7 @@ def _accuracy(found: AccuracyRecord) -> Iterator[tuple[str, str]]:
 def _gate(gate: GateRecord) -> Iterator[tuple[str, str]]:
     yield "Verdict", f"{gate.verdict}: {gate.reason}"
     if (times := gate.latency) is not None:
-        how = f"{counted(times.threads, 'thread')}, medians of {counted(times.runs, 'run')}"
+        how = f"{counted(times.threads, 'thread')}, the middle of {counted(times.runs, 'round')}"
         yield (
             "Latency",
             f"INT8 {times.int8_ms:.1f} ms, FP32 {times.fp32_ms:.1f} ms, model.onnx run whole "
