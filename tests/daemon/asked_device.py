@@ -2,7 +2,6 @@
 
 import json
 import socket
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from mecha.daemon.server import unix_listener
 from mecha.project import find_project
 from mecha.store.blobs import packaged_models
 from tests.answer import Answer
-from tests.runtime.waiting import wait_for
+from tests.in_thread import in_thread
 
 CATALOG = """
 [[models]]
@@ -80,15 +79,8 @@ def answering_on(daemon: Daemon, opened: socket.socket) -> Iterator[None]:
         access_log=False,
         timeout_graceful_shutdown=1,
     )
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [opened]}, daemon=True)
-    thread.start()
-    try:
-        wait_for(lambda: server.started, timeout_s=PATIENCE_S)
+    with in_thread(config, opened):
         yield
-    finally:
-        server.should_exit = True
-        thread.join(PATIENCE_S)
 
 
 @contextmanager

@@ -3,8 +3,6 @@
 import contextlib
 import http.client
 import socket
-import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from mecha.daemon.access import LISTENER_KEY
 from mecha.daemon.connection import GuardedConnection
 from tests.answer import Answer
+from tests.in_thread import in_thread
 
 TOKEN = "a-token-of-this-test-0123456789"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -94,18 +93,8 @@ def answering(
             proxy_headers=False, timeout_graceful_shutdown=1, ssl_certfile=tls[0] if tls else None,
             ssl_keyfile=tls[1] if tls else None,
         )  # fmt: skip
-        server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [opened]}, daemon=True)
-        thread.start()
-        try:
-            deadline = time.monotonic() + 20
-            while not server.started:
-                assert time.monotonic() < deadline
-                time.sleep(0.005)
+        with in_thread(config, opened):
             yield Answering(str(unix) if unix is not None else opened.getsockname()[:2])
-        finally:
-            server.should_exit = True
-            thread.join(10)
 
 
 async def counting(scope: Scope, receive: Receive, send: Send) -> None:

@@ -4,7 +4,6 @@ import http.client
 import json
 import os
 import socket
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from mecha.daemon.app import daemon_app
 from mecha.daemon.daemon import Daemon
 from mecha.project import find_project
 from tests.answer import Answer
+from tests.in_thread import in_thread
 from tests.runtime.supervision import PATIENCE_S
 from tests.runtime.waiting import wait_for
 
@@ -64,16 +64,13 @@ def served(root: Path, *routers: APIRouter, start: bool = True, daemon: Daemon |
     with socket.create_server(("127.0.0.1", 0)) as opened:
         config = uvicorn.Config(app, http="h11", ws="none", lifespan="off", log_config=None, access_log=False,
                                 timeout_graceful_shutdown=1)  # fmt: skip
-        server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [opened]}, daemon=True)
         if start:
             daemon.start()
         try:
-            thread.start()
-            wait_for(lambda: server.started, timeout_s=PATIENCE_S)
-            yield Served(daemon, opened.getsockname()[1])
+            with in_thread(config, opened):
+                try:
+                    yield Served(daemon, opened.getsockname()[1])
+                finally:
+                    daemon.events.close()  # streams of events end, and with them their connections
         finally:
-            daemon.events.close()
-            server.should_exit = True
-            thread.join(10)
             daemon.stop(2)

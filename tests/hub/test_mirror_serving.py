@@ -1,5 +1,6 @@
 """A mirror as it serves: where it listens, what it counts, who leaves or stops in the middle."""
 
+import contextlib
 import http.client
 import os
 import signal
@@ -38,6 +39,22 @@ def test_a_client_that_leaves_does_not_keep_the_file_being_read(root: Path) -> N
         ask(mirror, FILE, "HEAD")
 
     assert mirror.bytes_served < size
+
+
+def test_a_client_that_takes_nothing_is_left_when_the_mirror_ends(root: Path) -> None:
+    with (root / "owner/name/big.onnx").open("wb") as big:
+        big.truncate(64_000_000)
+    with socket.socket() as client:
+        client.settimeout(10)
+        with running_mirror(root) as mirror:
+            parts = urlsplit(mirror.endpoint)
+            client.connect((parts.hostname, parts.port))
+            client.sendall(b"GET /owner/name/resolve/main/big.onnx HTTP/1.1\r\nHost: x\r\n\r\n")
+            client.recv(1000)
+        # The other end of an open connection would let this wait until nothing more comes.
+        with contextlib.suppress(ConnectionError):
+            while client.recv(1 << 20):
+                pass
 
 
 def test_a_file_that_shrinks_while_it_is_sent_is_not_padded(root: Path) -> None:

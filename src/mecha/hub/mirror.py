@@ -18,6 +18,7 @@ from mecha.hub.gateway import Gateway
 from mecha.hub.mirror_app import mirror_app
 from mecha.hub.mirror_files import ServedFolder
 from mecha.hub.mirror_log import RequestLog, ServedRequest
+from mecha.hub.thorough_server import ThoroughServer
 from mecha.store.atomic import make_dir
 
 __all__ = ["RunningMirror", "ServedRequest", "create_mirror", "running_mirror", "serve_mirror"]
@@ -104,7 +105,7 @@ def running_mirror(folder: Path, *, token: str | None = None, port: int = 0) -> 
             thread.join(_STOP_TIMEOUT_S)
 
 
-class _Server(uvicorn.Server):
+class _Server(ThoroughServer):
     """Uvicorn, quiet, saying when it is ready."""
 
     def __init__(self, app: ASGIApp, on_ready: Callable[[], None]) -> None:
