@@ -8,6 +8,7 @@ import signal
 import socket
 import ssl
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -92,12 +93,12 @@ class _Service:
         await asyncio.gather(asyncio.to_thread(self._daemon.stop, DEADLINE_S), *serving)
 
     def _listen_to_signals(self) -> None:
+        if sys.platform == "win32":
+            return  # its event loop takes no signals
         loop = asyncio.get_running_loop()
-        for name in ("SIGTERM", "SIGINT"):
-            with contextlib.suppress(NotImplementedError):  # Windows has the event loop without it
-                loop.add_signal_handler(getattr(signal, name), self._stop.set)
-        if hasattr(signal, "SIGHUP"):
-            loop.add_signal_handler(signal.SIGHUP, self._reload)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
 
     def _reload(self) -> None:
         task = asyncio.create_task(self._reloaded())
