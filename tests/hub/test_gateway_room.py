@@ -65,6 +65,17 @@ def test_a_gateway_that_starts_with_less_room_makes_it(tmp_path: Path, far: Path
             assert kept(folder) == {"b", "c"}
 
 
+def test_settings_that_cannot_be_read_are_no_matter_without_an_upstream(tmp_path: Path, far: Path) -> None:
+    (tmp_path / "model_catalog.toml").write_text("")
+    (tmp_path / "configs/common").mkdir(parents=True)
+    (tmp_path / "configs/common/mecha.toml").write_text("[hub\n")
+    with Bench(tmp_path, tmp_path).start("hub", "serve", str(far), "--port", "0") as process:
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        process.terminate()
+    assert first.startswith(f"serving {far} at http://127.0.0.1:")
+
+
 def test_room_is_for_what_an_upstream_has(tmp_path: Path) -> None:
     done = Bench(tmp_path, tmp_path).command("hub", "serve", str(tmp_path / "kept"), "--keep-gb", "1")
     assert done.returncode == 2

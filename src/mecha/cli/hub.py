@@ -64,6 +64,7 @@ def serve(
             typer.echo(f"  what is not there is fetched from {upstream}, once{kept}")
         typer.echo(f"  on a device: HF_ENDPOINT={endpoint} mecha models pull NAME")
 
-    settings = current_project().settings.hub
-    asked = gateway(folder, upstream, os.environ, settings, keep_bytes=keep_bytes) if upstream else None
+    asked = None
+    if upstream:
+        asked = gateway(folder, upstream, os.environ, current_project().settings.hub, keep_bytes=keep_bytes)
     serve_mirror(folder, host=host, port=port, token=token, on_ready=ready, gateway=asked)
