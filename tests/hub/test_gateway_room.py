@@ -65,6 +65,16 @@ def test_a_gateway_that_starts_with_less_room_makes_it(tmp_path: Path, far: Path
             assert kept(folder) == {"b", "c"}
 
 
+@pytest.mark.parametrize("size", ["inf", "nan", "1000001"])
+def test_room_that_no_disk_has_is_refused(tmp_path: Path, size: str) -> None:
+    serve = ("hub", "serve", str(tmp_path / "kept"), "--upstream", "http://127.0.0.1:9", "--keep-gb", size)
+    done = Bench(tmp_path, tmp_path).command(*serve)
+    assert done.returncode == 2
+    assert done.stderr.strip().endswith(
+        "Error: Invalid value for '--keep-gb': Input should be less than or equal to 1000000"
+    )
+
+
 def test_settings_that_cannot_be_read_are_no_matter_without_an_upstream(tmp_path: Path, far: Path) -> None:
     (tmp_path / "model_catalog.toml").write_text("")
     (tmp_path / "configs/common").mkdir(parents=True)

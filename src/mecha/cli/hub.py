@@ -7,6 +7,8 @@ import typer
 
 from mecha.errors import UsageError
 
+_MOST_GB = 1_000_000
+
 app = typer.Typer(
     help="Serve a folder as a Hub for devices on the LAN.",
     no_args_is_help=True,
@@ -40,6 +42,7 @@ def serve(
             "--keep-gb",
             metavar="GB",
             min=0,
+            max=_MOST_GB,
             help="Of what is fetched, keep so much: the last asked for. All by default.",
         ),
     ] = None,
