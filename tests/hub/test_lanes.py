@@ -63,6 +63,7 @@ def test_connections_are_added_where_each_has_its_own_rate(partial: Path) -> Non
     with rough_server(slow()) as server:
         done = fetch(server, partial)
         asked = segments(server)
+        last = server.seen[-1].headers["range"]
     assert partial.read_bytes() == CONTENT
     assert done.sha256 == hashlib.sha256(CONTENT).hexdigest()
     assert done.transferred_bytes < 1.2 * SIZE
@@ -70,7 +71,8 @@ def test_connections_are_added_where_each_has_its_own_rate(partial: Path) -> Non
     # Segments follow one another: no byte is asked for twice, none is left out.
     bounds = sorted(tuple(map(int, seen.headers["range"].removeprefix("bytes=").split("-"))) for seen in asked)
     assert all(end + 1 == start for (_, end), (start, _) in pairwise(bounds))
-    assert bounds[-1][1] == SIZE - 1
+    # On a busy machine the gain may end before the file does: then the rest comes in one answer.
+    assert bounds[-1][1] == SIZE - 1 or last == f"bytes={bounds[-1][1] + 1}-"
     assert {seen.headers["if-range"] for seen in asked} == {ETAG}
 
 
