@@ -1,7 +1,9 @@
 """A config that changes while a node runs with it."""
 
+import errno
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -207,3 +209,31 @@ def test_a_stopped_watch_tells_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"late")
 
     assert seen == []
+
+
+def test_a_watch_whose_files_cannot_be_listed_goes_on_when_they_can(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"before")
+    seen: list[object] = []
+    broken = threading.Event()
+    refused = threading.Event()
+
+    def files() -> list[Path]:
+        if broken.is_set():
+            refused.set()
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return [file]
+
+    watch = FileWatch(files, seen.append, settle_s=0.01, poll_s=0.02)
+    watch.start()
+    try:
+        broken.set()
+        file.write_bytes(b"after")
+        assert refused.wait(10)
+        assert seen == []
+        broken.clear()
+        wait_for(lambda: seen)
+    finally:
+        watch.stop()
+
+    assert seen == [(b"after",)]

@@ -27,7 +27,8 @@ class FileWatch:
     contents, not the event: writing the same text again is no change.
 
     Args:
-        files: may be absent; content None. A function is asked for them each time: they may become more and less.
+        files: may be absent; content None. A function is asked for them each time: they may become more and less, and
+            where it raises OSError, as when a folder goes while it is listed, nothing is taken for changed.
         on_change: called with the contents of all files, in the order of `files`, in the watch's own thread.
         last: the contents that are known already; None reads them now.
         whole: tells whether contents look finished.
@@ -56,6 +57,7 @@ class FileWatch:
         self._settle_s = settle_s
         self._patience_s = patience_s
         self._poll_s = poll_s
+        self._last: Contents = ()
         self._last = self._read() if last is None else last
         self._touched = threading.Event()
         self._stopping = threading.Event()
@@ -84,8 +86,10 @@ class FileWatch:
 
     def _event(self, event: "FileSystemEvent") -> None:
         names = {Path(str(path)).name for path in (event.src_path, event.dest_path) if path}
-        if names & {file.name for file in self._files()}:
-            self._touched.set()
+        with contextlib.suppress(OSError):
+            if not names & {file.name for file in self._files()}:
+                return
+        self._touched.set()
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -109,7 +113,11 @@ class FileWatch:
         return contents
 
     def _read(self) -> Contents:
-        return tuple(self._content(file) for file in self._files())
+        try:
+            files = self._files()
+        except OSError:
+            return self._last
+        return tuple(self._content(file) for file in files)
 
     def _content(self, file: Path) -> bytes | None:
         """Return the bytes of a file, None when it is absent or cannot be read just now."""
