@@ -12,7 +12,7 @@ import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mecha.daemon.access import LISTENER_KEY
-from mecha.daemon.connection import GuardedConnection
+from mecha.daemon.connection import OwnConnection
 from tests.answer import Answer
 from tests.in_thread import in_thread
 
@@ -75,7 +75,7 @@ def answering(
     app: ASGIApp,
     *,
     unix: Path | None = None,
-    connection: type[GuardedConnection] = GuardedConnection,
+    connection: type[OwnConnection] = OwnConnection,
     tls: tuple[Path, Path] | None = None,
 ) -> Iterator[Answering]:
     """Serve an application as the daemon does, from a thread; `tls`: files of certificate and key."""
@@ -112,7 +112,7 @@ async def counting(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-class Impatient(GuardedConnection):
+class Impatient(OwnConnection):
     """Waits for half a second where others wait longer."""
 
     headers_s = 0.5

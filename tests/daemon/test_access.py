@@ -3,10 +3,8 @@
 import contextlib
 import http.client
 import os
-import shutil
 import socket
 import ssl
-import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +13,7 @@ import pytest
 
 from mecha.daemon.access import SECURITY_HEADERS, Access, known_hosts
 from mecha.daemon.connection import may_connect, peer_uid
+from tests.certificate import self_signed
 from tests.daemon.guarded import BEARER, TOKEN, Answering, Impatient, answering, counting, raw
 
 KEY = "It is in the file that the daemon was started with, or in its MECHA_TOKEN."
@@ -185,14 +184,8 @@ def test_the_log_hears_of_attacks_once_and_never_of_the_token(access: Access) ->
     ]
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="nothing here makes a certificate")
 def test_over_tls_it_is_the_same(access: Access, tmp_path: Path) -> None:
-    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
-         "-subj", "/CN=robot", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(cert)],
-        check=True, capture_output=True,
-    )  # fmt: skip
+    cert, key = self_signed(tmp_path)
     trusting = ssl.create_default_context(cafile=str(cert))
     with answering(access.guard(counting), tls=(cert, key), connection=Impatient) as served:
 

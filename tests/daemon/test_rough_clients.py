@@ -1,15 +1,20 @@
 """Clients that send too much, too little or too slowly, or do not read: what comes of it over TCP."""
 
+import asyncio
 import contextlib
 import select
 import socket
+import ssl
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from starlette.types import Receive, Scope, Send
 
 from mecha.daemon.access import BODY_BYTES, BODY_BYTES_OF, Access
+from tests.certificate import self_signed
 from tests.daemon.guarded import BEARER, TOKEN, Answering, Impatient, answering, counting, raw, rest_of
 
 
@@ -142,3 +147,24 @@ def test_who_does_not_read_is_cut_off(impatient: Answering) -> None:
 
 def test_an_answer_before_the_body_was_read_is_given(tcp: Answering) -> None:
     assert tcp.ask("/early", "POST", b"x" * 1000, **BEARER).body == b"0"
+
+
+def test_who_ends_over_tls_before_the_body_was_taken_is_let_go(tmp_path: Path) -> None:
+    cert, key = self_signed(tmp_path)
+    trusting = ssl.create_default_context(cafile=str(cert))
+    request = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n"
+    with (
+        answering(late, tls=(cert, key)) as served,
+        trusting.wrap_socket(served.connect(), server_hostname="127.0.0.1") as opened,
+    ):
+        opened.sendall(request + b"x" * 100_000)
+        opened.shutdown(socket.SHUT_WR)  # without a word of TLS, as of a program that ends
+
+        assert rest_of(opened)  # all until the other end closes
+
+
+async def late(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answers when all has come, without having taken it."""
+    await asyncio.sleep(0.3)
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"connection", b"close")]})
+    await send({"type": "http.response.body", "body": b"late"})

@@ -1,9 +1,11 @@
 """A real daemon on TCP, and those who would like to do it harm: each line of what docs/security.md says of it."""
 
 import contextlib
+import http.client
 import json
 import os
 import re
+import select
 import signal
 import stat
 import subprocess
@@ -17,6 +19,7 @@ from urllib.parse import unquote
 import pytest
 
 from mecha.daemon.page import PAGE_FILES
+from mecha.daemon.server import MOST_CONNECTIONS
 from tests.daemon.guarded import BEARER, TOKEN, Answering
 from tests.runtime.projects import TICKER, configure, make_project
 from tests.runtime.waiting import wait_for
@@ -222,6 +225,24 @@ def test_who_sends_slowly_keeps_nobody_else_from_being_answered(device: Device) 
             opened.sendall(b"POST /api/pull HTTP/1.1\r\nHost: loc" if number % 2 else b"")
 
         assert still_well(device)
+
+
+def test_who_opens_connections_without_end_leaves_it_the_files_that_it_needs(device: Device) -> None:
+    with contextlib.ExitStack() as held:
+        opened = [held.enter_context(device.connect()) for _ in range(MOST_CONNECTIONS + 40)]
+        closed = wait_for(lambda: len(select.select(opened, [], [], 0)[0]) >= 40, timeout_s=PATIENCE_S)
+
+        assert closed
+        assert Answering(str(device.socket)).ask("/healthz").json["alive"]
+    wait_for(lambda: answers(device), timeout_s=PATIENCE_S)
+    assert device.log.read_text().count(f"{MOST_CONNECTIONS} connections are open") == 1
+
+
+def answers(device: Device) -> bool:
+    """Whether it takes connections over TCP again."""
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        return device.ask("/healthz", **BEARER).status == 200
+    return False
 
 
 def test_links_in_the_models_folder_lead_nowhere(device: Device) -> None:

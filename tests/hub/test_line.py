@@ -1,16 +1,15 @@
 """Certificates are loaded for https alone, and then all of them count."""
 
 import ssl
-import subprocess
 from dataclasses import replace
 from pathlib import Path
-from shutil import which
 
 import httpx2
 import pytest
 
 from mecha.errors import ConfigError, NetworkError
 from mecha.hub.line import Line
+from tests.certificate import self_signed
 from tests.hub.fetched import CONTENT, SIZE, fetch, remote_file
 from tests.hub.rough_server import Move, Reply, always, honest, rough_server
 
@@ -20,12 +19,7 @@ TIMEOUT = httpx2.Timeout(10.0)
 @pytest.fixture
 def certificate(tmp_path: Path) -> Path:
     """A certificate for loopback that signs itself, its key in the same file."""
-    if which("openssl") is None:
-        pytest.skip("no openssl to make a certificate with")
-    key, file = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    made = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=127.0.0.1"
-    command = [*made.split(), "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(file)]
-    subprocess.run(command, check=True, capture_output=True)
+    file, key = self_signed(tmp_path)
     file.write_bytes(file.read_bytes() + key.read_bytes())
     return file
 

@@ -79,6 +79,14 @@ def test_the_mirror_ends_with_its_block(root: Path) -> None:
         ask(mirror, FILE, "HEAD")
 
 
+def test_a_client_that_asks_for_nothing_is_let_go(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mecha.hub.mirror._Connection.headers_s", 0.2)
+    with running_mirror(root) as mirror:
+        port = urlsplit(mirror.endpoint).port
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as silent:
+            assert silent.recv(1) == b""
+
+
 def test_a_folder_that_is_not_there_cannot_be_served(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError) as raised:
         serve_mirror(tmp_path / "nowhere")

@@ -19,18 +19,22 @@ import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mecha.daemon.access import LISTENER_KEY
-from mecha.daemon.connection import GuardedConnection
+from mecha.daemon.connection import OwnConnection
 from mecha.daemon.daemon import Daemon
 from mecha.daemon.notify import Notifier
 from mecha.daemon.token import require_private
 from mecha.errors import BusyError, ConfigError, NetworkError, UsageError
+from mecha.hub.bounded_socket import BoundedSocket
 from mecha.redaction import redacted
 from mecha.store.faults import disk_error
 
 DEADLINE_S = 4.0
 """For the nodes; a second more is left for the rest."""
 _BACKLOG = 256
-_CONNECTIONS = 512
+_CONNECTIONS = 320
+"""From so many on a request is told 503, on each listener."""
+MOST_CONNECTIONS = 400
+"""From so many on they are closed at once. Both listeners, pulls and nodes stay below the 1024 files of a process."""
 _TICK_S = 1.0
 _STATUS_S = 5.0
 _GRACE_S = 1
@@ -131,7 +135,7 @@ class _Server(uvicorn.Server):
     def __init__(self, app: ASGIApp, tls: Tls | None, stop: asyncio.Event) -> None:
         config = uvicorn.Config(
             app,
-            http=GuardedConnection,
+            http=OwnConnection,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -210,7 +214,8 @@ def unix_listener(path: Path) -> Iterator[Listener]:
             os.umask(before)
         held.callback(path.unlink, missing_ok=True)
         opened.listen(_BACKLOG)
-        yield Listener("unix", opened)
+        with BoundedSocket.around(opened, MOST_CONNECTIONS) as bounded:
+            yield Listener("unix", bounded)
 
 
 @contextmanager
@@ -241,8 +246,8 @@ def tcp_listener(address: str, tls: Tls | None) -> Iterator[Listener]:
             f"--listen {address}: cannot listen there: {text}",
             hint="Give an address of this machine, or 0.0.0.0 for all.",
         ) from error
-    with opened:
-        yield Listener("tcp", opened, tls)
+    with BoundedSocket.around(opened, MOST_CONNECTIONS) as bounded:
+        yield Listener("tcp", bounded, tls)
 
 
 def parsed_address(text: str) -> tuple[str, int]:

@@ -14,7 +14,9 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from mecha.errors import BusyError, NetworkError, NotFoundError
+from mecha.hub.bounded_socket import BoundedSocket
 from mecha.hub.gateway import Gateway
+from mecha.hub.guarded_connection import GuardedConnection
 from mecha.hub.mirror_app import mirror_app
 from mecha.hub.mirror_files import ServedFolder
 from mecha.hub.mirror_log import RequestLog, ServedRequest
@@ -27,6 +29,8 @@ _START_TIMEOUT_S = 30.0
 _STOP_TIMEOUT_S = 10.0
 # A robot fleet behind one gateway stays far below; beyond it a request gets 503 and the client tries again.
 _CONNECTIONS = 256
+_MOST_CONNECTIONS = 320
+"""From so many on they are closed at once: with a file for each answer they stay below the 1024 of a process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +109,13 @@ def running_mirror(folder: Path, *, token: str | None = None, port: int = 0) -> 
             thread.join(_STOP_TIMEOUT_S)
 
 
+class _Connection(GuardedConnection):
+    """One connection of a robot, whose line may be slow and break off for minutes."""
+
+    headers_s = 30.0
+    unread_s = 300.0
+
+
 class _Server(ThoroughServer):
     """Uvicorn, quiet, saying when it is ready."""
 
@@ -112,7 +123,7 @@ class _Server(ThoroughServer):
         # Connections of clients that went away are not waited for longer than a second.
         config = uvicorn.Config(
             app,
-            http="h11",
+            http=_Connection,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -160,8 +171,8 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
         raise NetworkError(
             f"{host}:{port}: cannot listen there: {reason}", hint="Give an address of this machine, or 0.0.0.0 for all."
         ) from error
-    with listener:
-        yield listener
+    with BoundedSocket.around(listener, _MOST_CONNECTIONS) as bounded:
+        yield bounded
 
 
 def _endpoint(listener: socket.socket) -> str:

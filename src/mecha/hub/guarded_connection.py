@@ -1,0 +1,110 @@
+"""Connections of a server on a network: how long one may keep us waiting."""
+
+import asyncio
+import socket
+import struct
+from typing import Any, cast
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+HEADERS_S = 10.0
+"""A request's line and headers must have come after this time, and another one may take as long."""
+UNREAD_S = 30.0
+"""An answer must go on: a client that has taken nothing for this long is gone."""
+_CLOSE_S = 5.0
+
+
+class GuardedConnection(H11Protocol):
+    """One connection. Uvicorn's own waits for headers, and for who does not read, without end."""
+
+    headers_s = HEADERS_S
+    unread_s = UNREAD_S
+
+    def __init__(self, *args: Any, **keywords: Any) -> None:  # noqa: ANN401 - uvicorn's own
+        super().__init__(*args, **keywords)
+        self._headers_due: asyncio.TimerHandle | None = None
+        self._unread: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take a connection."""
+        super().connection_made(cast("asyncio.Transport", _EndingTransport(transport)))
+        self._expect_headers()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait for nothing any more."""
+        self._expect_nothing()
+        self._has_read()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Take in what came; between two requests the time begins with the first byte of the second one.
+
+        What comes after the last answer is dropped.
+        """
+        if self.transport.is_closing():
+            return
+        before = self.cycle
+        super().data_received(data)
+        if self.transport.is_closing():
+            return
+        if self.cycle is not before:
+            self._expect_nothing()
+        elif (before is None or before.response_complete) and self._headers_due is None:
+            self._expect_headers()
+
+    def pause_writing(self) -> None:
+        """The client does not read: it has some time to begin again."""
+        super().pause_writing()
+        if self._unread is None:
+            self._unread = self.loop.call_later(self.unread_s, self._cut_off)
+
+    def resume_writing(self) -> None:
+        """The client has read on."""
+        self._has_read()
+        super().resume_writing()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """End a connection that nobody uses, though its last answer was never read."""
+        super().timeout_keep_alive_handler()
+        self.loop.call_later(_CLOSE_S, self._cut_off)
+
+    def _cut_off(self) -> None:
+        """End the connection; the system does not keep for the client what it has not taken."""
+        opened = self.transport.get_extra_info("socket")
+        if opened is not None and opened.fileno() >= 0:
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.transport.abort()
+
+    def _expect_headers(self) -> None:
+        self._headers_due = self.loop.call_later(self.headers_s, self.transport.abort)
+
+    def _expect_nothing(self) -> None:
+        if self._headers_due is not None:
+            self._headers_due.cancel()
+            self._headers_due = None
+
+    def _has_read(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
+
+
+class _EndingTransport:
+    """A transport whose `close` ends it, over TLS too.
+
+    asyncio's TLS waits for ever for the end of what it was told not to read, and cannot be aborted once it was closed
+    twice; uvicorn does both. A client that goes before its body was taken would hold its connection until the server
+    ends.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the transport has
+        return getattr(self._transport, name)
+
+    def close(self) -> None:
+        """Take what still comes, to its end, and close once."""
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+            self._transport.close()
