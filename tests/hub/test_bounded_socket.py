@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from mecha.hub.bounded_socket import BoundedSocket
+from mecha.hub.bounded_socket import BoundedSocket, bearable
 
 MOST = 3
 
@@ -61,7 +61,7 @@ def test_what_it_was_made_of_is_closed_with_it() -> None:
 
 SERVER = """
 import errno, json, os, resource, socket, sys
-from mecha.hub.bounded_socket import BoundedSocket
+from mecha.hub.bounded_socket import BoundedSocket, bearable
 
 with BoundedSocket.around(socket.create_server(("127.0.0.1", 0)), 1000) as listening:
     resource.setrlimit(resource.RLIMIT_NOFILE, (24, 24))
@@ -104,3 +104,21 @@ def test_a_process_that_has_no_files_left_closes_what_comes_and_takes_again_late
     assert errors == (
         "the system gives this process no more files (Too many open files): further connections are closed at once\n"
     )
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a limit of POSIX")
+@pytest.mark.parametrize(
+    ("files", "highest", "asked", "connections"),
+    [(1024, 1024, None, 320), (256, 256, None, 78), (256, 1 << 20, 4096, 320), (64, 64, None, 8), (64, 300, 300, 100)],
+)
+def test_connections_are_no_more_than_the_system_has_files_for(
+    files: int, highest: int, asked: int | None, connections: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import resource
+
+    set_to: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (files, highest))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: set_to.append(limits))
+
+    assert bearable(320, 2) == connections
+    assert set_to == ([] if asked is None else [(asked, highest)])

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -24,17 +25,17 @@ from mecha.daemon.daemon import Daemon
 from mecha.daemon.notify import Notifier
 from mecha.daemon.token import require_private
 from mecha.errors import BusyError, ConfigError, NetworkError, UsageError
-from mecha.hub.bounded_socket import BoundedSocket
+from mecha.hub.bounded_socket import BoundedSocket, bearable
+from mecha.hub.server_log import quiet_server_log
 from mecha.redaction import redacted
 from mecha.store.faults import disk_error
 
 DEADLINE_S = 4.0
 """For the nodes; a second more is left for the rest."""
 _BACKLOG = 256
-_CONNECTIONS = 320
-"""From so many on a request is told 503, on each listener."""
 MOST_CONNECTIONS = 400
-"""From so many on they are closed at once. Both listeners, pulls and nodes stay below the 1024 files of a process."""
+"""On each listener; further ones are closed at once. Both, pulls and nodes stay within the 1024 files of a process."""
+_LISTENERS = 2
 _TICK_S = 1.0
 _STATUS_S = 5.0
 _GRACE_S = 1
@@ -53,7 +54,7 @@ class Listener:
     """Where requests come from."""
 
     kind: Literal["unix", "tcp"]
-    opened: socket.socket
+    opened: BoundedSocket
     tls: Tls | None = None
 
 
@@ -64,6 +65,8 @@ def serve(daemon: Daemon, app: ASGIApp, listeners: list[Listener], notifier: Not
         daemon: started; it is stopped here.
         app: one for all listeners; LISTENER_KEY of the scope tells them apart.
     """
+    quiet_server_log()
+    gc.freeze()  # what is there stays: see OwnConnection, which has the rest looked through
     asyncio.run(_Service(daemon, app, listeners, notifier).run())
 
 
@@ -73,7 +76,7 @@ class _Service:
         self._notifier = notifier
         self._stop = asyncio.Event()
         self._listeners = listeners
-        self._servers = [_Server(_marked(app, listener.kind), listener.tls, self._stop) for listener in listeners]
+        self._servers = [_Server(_marked(app, listener.kind), listener, self._stop) for listener in listeners]
         self._reloads: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -132,7 +135,8 @@ class _Service:
 class _Server(uvicorn.Server):
     """Uvicorn, quiet, without signal handlers of its own, and without waking up ten times a second."""
 
-    def __init__(self, app: ASGIApp, tls: Tls | None, stop: asyncio.Event) -> None:
+    def __init__(self, app: ASGIApp, listener: Listener, stop: asyncio.Event) -> None:
+        tls = listener.tls
         config = uvicorn.Config(
             app,
             http=OwnConnection,
@@ -143,7 +147,7 @@ class _Server(uvicorn.Server):
             server_header=False,
             # Who says where a request came from is not asked: anybody can.
             proxy_headers=False,
-            limit_concurrency=_CONNECTIONS,
+            limit_concurrency=listener.opened.polite,
             timeout_graceful_shutdown=_GRACE_S,
             ssl_certfile=str(tls.cert) if tls is not None else None,
             ssl_keyfile=str(tls.key) if tls is not None else None,
@@ -214,7 +218,7 @@ def unix_listener(path: Path) -> Iterator[Listener]:
             os.umask(before)
         held.callback(path.unlink, missing_ok=True)
         opened.listen(_BACKLOG)
-        with BoundedSocket.around(opened, MOST_CONNECTIONS) as bounded:
+        with BoundedSocket.around(opened, bearable(MOST_CONNECTIONS, _LISTENERS)) as bounded:
             yield Listener("unix", bounded)
 
 
@@ -246,7 +250,7 @@ def tcp_listener(address: str, tls: Tls | None) -> Iterator[Listener]:
             f"--listen {address}: cannot listen there: {text}",
             hint="Give an address of this machine, or 0.0.0.0 for all.",
         ) from error
-    with BoundedSocket.around(opened, MOST_CONNECTIONS) as bounded:
+    with BoundedSocket.around(opened, bearable(MOST_CONNECTIONS, _LISTENERS)) as bounded:
         yield Listener("tcp", bounded, tls)
 
 

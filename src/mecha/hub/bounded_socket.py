@@ -5,10 +5,40 @@ import errno
 import logging
 import os
 import socket
+import time
 from typing import Self
 from weakref import WeakSet
 
 _LOG = logging.getLogger(__name__)
+_TELL_EVERY_S = 60.0
+_FILES = 4096
+"""As many a process asks the system for, where it may."""
+_RESERVE = 100
+"""Files that are for what a process does besides talking."""
+_LEAST = 8
+
+
+def bearable(most: int, files_of_one: int) -> int:
+    """Return how many connections a listener may have: `most`, or as many as the system leaves this process files for.
+
+    The limit of the process is raised where the system allows that.
+
+    Args:
+        files_of_one: files that are taken for each connection, those of as many on another listener counted.
+    """
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return most
+    files, highest = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if highest == resource.RLIM_INFINITY else min(_FILES, highest)
+    if files != resource.RLIM_INFINITY and files < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, highest))
+            files = wanted
+    if files == resource.RLIM_INFINITY:
+        return most
+    return max(_LEAST, min(most, (files - _RESERVE) // files_of_one))
 
 
 class BoundedSocket(socket.socket):
@@ -18,12 +48,20 @@ class BoundedSocket(socket.socket):
     further one is a trace in the log. Where the system's own limit is reached first, one is closed in the same way.
 
     On Windows asyncio accepts connections past this, and they are not counted.
+
+    Attributes:
+        most: as many may be open.
     """
 
     most: int
-    _full = False
+    _told_s = -_TELL_EVERY_S
     _open: WeakSet[socket.socket]
     _spare: int | None = None
+
+    @property
+    def polite(self) -> int:
+        """From so many on a request is told so, with 503, before it comes to closing."""
+        return self.most * 4 // 5
 
     @classmethod
     def around(cls, listening: socket.socket, most: int) -> Self:
@@ -50,13 +88,10 @@ class BoundedSocket(socket.socket):
             self._tell(f"the system gives this process no more files ({os.strerror(error.errno)})")
             self._close_one()
             raise ConnectionAbortedError from error
-        is_open = sum(1 for known in self._open if known.fileno() >= 0)
-        if is_open >= self.most:
+        if sum(1 for known in self._open if known.fileno() >= 0) >= self.most:
             accepted.close()
             self._tell(f"{self.most} connections are open")
             raise ConnectionAbortedError
-        if is_open < self.most // 2:
-            self._full = False
         self._open.add(accepted)
         return accepted, address
 
@@ -66,9 +101,10 @@ class BoundedSocket(socket.socket):
         self._drop_spare()
 
     def _tell(self, why: str) -> None:
-        if not self._full:
+        now_s = time.monotonic()
+        if now_s - self._told_s >= _TELL_EVERY_S:
+            self._told_s = now_s
             _LOG.warning("%s: further connections are closed at once", why)
-        self._full = True
 
     def _close_one(self) -> None:
         """Close the connection that waits: with nobody to take it, the event loop would be woken for it for ever."""

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import struct
+from collections.abc import Callable
 from typing import Any, cast
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -12,6 +13,8 @@ HEADERS_S = 10.0
 UNREAD_S = 30.0
 """An answer must go on: a client that has taken nothing for this long is gone."""
 _CLOSE_S = 5.0
+_BEFORE_ANSWER = frozenset({"IDLE", "SEND_RESPONSE"})
+"""States of h11, as its documentation names them, in which an answer can begin."""
 
 
 class GuardedConnection(H11Protocol):
@@ -24,17 +27,22 @@ class GuardedConnection(H11Protocol):
         super().__init__(*args, **keywords)
         self._headers_due: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
+        self._ending: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection."""
-        super().connection_made(cast("asyncio.Transport", _EndingTransport(transport)))
+        super().connection_made(cast("asyncio.Transport", _EndingTransport(transport, self._expect_end)))
         self._expect_headers()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait for nothing any more."""
         self._expect_nothing()
         self._has_read()
+        if self._ending is not None:
+            self._ending.cancel()
         super().connection_lost(exc)
+        # Uvicorn keeps the timer of a client that reset, and so all that was the connection's, for seconds.
+        self._unset_keepalive_if_required()
 
     def data_received(self, data: bytes) -> None:
         """Take in what came; between two requests the time begins with the first byte of the second one.
@@ -63,6 +71,16 @@ class GuardedConnection(H11Protocol):
         self._has_read()
         super().resume_writing()
 
+    def send_400_response(self, msg: str) -> None:
+        """Tell a client that what it sent is no request, unless an answer to it has begun."""
+        if repr(self.conn.our_state) in _BEFORE_ANSWER:
+            super().send_400_response(msg)
+        else:
+            self.transport.close()
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Say nothing of an upgrade that is not made: programs ask for one with each request."""
+
     def timeout_keep_alive_handler(self) -> None:
         """End a connection that nobody uses, though its last answer was never read."""
         super().timeout_keep_alive_handler()
@@ -74,6 +92,18 @@ class GuardedConnection(H11Protocol):
         if opened is not None and opened.fileno() >= 0:
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.transport.abort()
+
+    def _expect_end(self) -> None:
+        """Look from time to time whether a client still takes what is left of a closed connection's answer."""
+        left = self.transport.get_write_buffer_size()
+        if left:
+            self._ending = self.loop.call_later(self.unread_s, self._look_again, left)
+
+    def _look_again(self, before: int) -> None:
+        if self.transport.get_write_buffer_size() == before:
+            self._cut_off()
+        else:
+            self._expect_end()
 
     def _expect_headers(self) -> None:
         self._headers_due = self.loop.call_later(self.headers_s, self.transport.abort)
@@ -97,8 +127,9 @@ class _EndingTransport:
     ends.
     """
 
-    def __init__(self, transport: asyncio.Transport) -> None:
+    def __init__(self, transport: asyncio.Transport, on_close: Callable[[], None]) -> None:
         self._transport = transport
+        self._on_close = on_close
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the transport has
         return getattr(self._transport, name)
@@ -108,3 +139,4 @@ class _EndingTransport:
         if not self._transport.is_closing():
             self._transport.resume_reading()
             self._transport.close()
+            self._on_close()

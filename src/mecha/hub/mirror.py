@@ -14,12 +14,13 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from mecha.errors import BusyError, NetworkError, NotFoundError
-from mecha.hub.bounded_socket import BoundedSocket
+from mecha.hub.bounded_socket import BoundedSocket, bearable
 from mecha.hub.gateway import Gateway
 from mecha.hub.guarded_connection import GuardedConnection
 from mecha.hub.mirror_app import mirror_app
 from mecha.hub.mirror_files import ServedFolder
 from mecha.hub.mirror_log import RequestLog, ServedRequest
+from mecha.hub.server_log import quiet_server_log
 from mecha.hub.thorough_server import ThoroughServer
 from mecha.store.atomic import make_dir
 
@@ -27,10 +28,11 @@ __all__ = ["RunningMirror", "ServedRequest", "create_mirror", "running_mirror", 
 
 _START_TIMEOUT_S = 30.0
 _STOP_TIMEOUT_S = 10.0
-# A robot fleet behind one gateway stays far below; beyond it a request gets 503 and the client tries again.
-_CONNECTIONS = 256
+_BACKLOG = 256
 _MOST_CONNECTIONS = 320
-"""From so many on they are closed at once: with a file for each answer they stay below the 1024 of a process."""
+"""From so many on they are closed at once: a robot fleet behind one gateway stays far below."""
+_FILES_OF_ONE = 2
+"""Its socket, and the file that is sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,7 @@ def serve_mirror(
     app = _indexed(folder, token, gateway)
     with _listening(host, port) as listener:
         endpoint = _endpoint(listener)
-        _Server(app, lambda: on_ready(endpoint) if on_ready else None).run(sockets=[listener])
+        _Server(app, lambda: on_ready(endpoint) if on_ready else None, listener.polite).run(sockets=[listener])
 
 
 @contextmanager
@@ -97,7 +99,7 @@ def running_mirror(folder: Path, *, token: str | None = None, port: int = 0) -> 
     log = RequestLog(_indexed(folder, token))
     ready = threading.Event()
     with _listening("127.0.0.1", port) as listener:
-        server = _Server(log, ready.set)
+        server = _Server(log, ready.set, listener.polite)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="mecha-mirror", daemon=True)
         thread.start()
         try:
@@ -119,7 +121,8 @@ class _Connection(GuardedConnection):
 class _Server(ThoroughServer):
     """Uvicorn, quiet, saying when it is ready."""
 
-    def __init__(self, app: ASGIApp, on_ready: Callable[[], None]) -> None:
+    def __init__(self, app: ASGIApp, on_ready: Callable[[], None], connections: int) -> None:
+        quiet_server_log()
         # Connections of clients that went away are not waited for longer than a second.
         config = uvicorn.Config(
             app,
@@ -129,7 +132,7 @@ class _Server(ThoroughServer):
             log_config=None,
             access_log=False,
             server_header=False,
-            limit_concurrency=_CONNECTIONS,
+            limit_concurrency=connections,
             timeout_graceful_shutdown=1,
         )
         super().__init__(config)
@@ -157,10 +160,10 @@ def _indexed(folder: Path, token: str | None, gateway: Gateway | None = None) ->
 
 
 @contextmanager
-def _listening(host: str, port: int) -> Iterator[socket.socket]:
+def _listening(host: str, port: int) -> Iterator[BoundedSocket]:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        listener = socket.create_server((host, port), family=family, backlog=_CONNECTIONS)
+        listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise BusyError(
@@ -171,7 +174,7 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
         raise NetworkError(
             f"{host}:{port}: cannot listen there: {reason}", hint="Give an address of this machine, or 0.0.0.0 for all."
         ) from error
-    with BoundedSocket.around(listener, _MOST_CONNECTIONS) as bounded:
+    with BoundedSocket.around(listener, bearable(_MOST_CONNECTIONS, _FILES_OF_ONE)) as bounded:
         yield bounded
 
 

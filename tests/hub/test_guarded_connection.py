@@ -1,0 +1,103 @@
+"""Connections that a client leaves in the middle: nothing of them stays, and nothing is written of them."""
+
+import asyncio
+import gc
+import logging
+import socket
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+from weakref import WeakSet
+
+import pytest
+from starlette.types import Receive, Scope, Send
+
+from mecha.daemon.connection import OwnConnection
+from tests.certificate import self_signed
+from tests.daemon.guarded import answering, counting, rest_of
+from tests.runtime.waiting import wait_for
+
+REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
+SIZE = 60_000
+
+
+class Known(OwnConnection):
+    """Is known as long as it exists."""
+
+    unread_s = 0.2
+    made: ClassVar[int] = 0
+    alive: ClassVar[WeakSet[OwnConnection]] = WeakSet()
+
+    def __init__(self, *args: Any, **keywords: Any) -> None:
+        super().__init__(*args, **keywords)
+        Known.alive.add(self)
+        Known.made += 1
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        super().connection_made(transport)
+
+
+def test_little_is_left_of_connections_that_end_within_the_handshake(tmp_path: Path) -> None:
+    gc.disable()  # Python would find them by itself, but not soon
+    try:
+        with answering(counting, connection=Known, tls=self_signed(tmp_path)) as served:
+            for _ in range(192):
+                before = Known.made
+                served.connect().close()
+                wait_for(partial(lambda made: Known.made > made, before))
+            left = len(Known.alive)
+    finally:
+        gc.enable()
+
+    assert left < 128
+
+
+async def large(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answers with less than asyncio waits with, and more than the system takes here."""
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % SIZE)]})
+    await send({"type": "http.response.body", "body": b"x" * SIZE})
+
+
+def test_the_last_bytes_of_a_closed_connection_are_not_kept_for_who_takes_nothing() -> None:
+    before = Known.made
+    with answering(large, connection=Known) as served, socket.socket() as opened:
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        opened.settimeout(10)
+        assert not isinstance(served.address, str)
+        opened.connect(served.address)
+        opened.sendall(REQUEST + b"Connection: close\r\n\r\n")
+        wait_for(lambda: Known.made > before)
+        wait_for(lambda: not any(known in known.connections for known in Known.alive), what="it is cut off")
+
+        assert len(rest_of(opened)) < SIZE
+
+
+def test_who_takes_them_slowly_gets_them_all() -> None:
+    with answering(large, connection=Known) as served, socket.socket() as opened:
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        opened.settimeout(10)
+        assert not isinstance(served.address, str)
+        opened.connect(served.address)
+        opened.sendall(REQUEST + b"Connection: close\r\n\r\n")
+
+        assert rest_of(opened).endswith(b"x" * SIZE)
+
+
+def test_a_bad_chunk_after_the_answer_has_begun_ends_the_connection_and_no_more(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    begun = asyncio.Event()
+
+    async def early(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 401, "headers": [(b"content-length", b"4")]})
+        await send({"type": "http.response.body", "body": b"no", "more_body": True})
+        await begun.wait()
+
+    with answering(early, connection=Known) as served, served.connect() as opened, caplog.at_level(logging.ERROR):
+        opened.sendall(REQUEST.replace(b"GET", b"POST") + b"Transfer-Encoding: chunked\r\n\r\n")
+        assert opened.recv(1000).startswith(b"HTTP/1.1 401")
+        opened.sendall(b"zz\r\n")
+
+        rest_of(opened)
+        assert [record for record in caplog.records if record.name == "asyncio"] == []
