@@ -1,12 +1,20 @@
 """What the mirror tells of repos: their cards, their files, their trees; asked by hand over real connections."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 from urllib.parse import urlencode
 
 import pytest
+from starlette.testclient import TestClient
 
+from mecha.hub.gateway_store import Stored
 from mecha.hub.mirror import RunningMirror
+from mecha.hub.mirror_app import mirror_app
+from mecha.hub.mirror_files import ServedFolder
 from tests.hub.asked_mirror import MODEL, SHA256, ask, write
+
+if TYPE_CHECKING:
+    from mecha.hub.gateway import Gateway
 
 
 def test_a_repo_is_described(mirror: RunningMirror) -> None:
@@ -81,3 +89,27 @@ def test_a_long_question_is_refused(mirror: RunningMirror) -> None:
     answer = ask(mirror, "/api/models/owner/name/paths-info/main", "POST", "paths=" + "x" * 2_000_000)
 
     assert answer.status == 413
+
+
+def test_the_next_page_of_an_upstream_is_asked_for_with_its_own_cursor(root: Path) -> None:
+    asked = []
+
+    class Kept:
+        """A gateway that has been told this page before."""
+
+        def kept_answer(self, path: str, **_: object) -> Stored:
+            asked.append(path)
+            return Stored("[]")
+
+    app = mirror_app(ServedFolder(root), token=None, gateway=cast("Gateway", Kept()))
+    answer = TestClient(app).get("/api/models/owner/large/tree/main?cursor=ZXlKbWFXeGxYMjVoYldV&limit=1000")
+
+    assert (answer.status_code, answer.json()) == (200, [])
+    assert asked == ["/api/models/owner/large/tree/main?cursor=ZXlKbWFXeGxYMjVoYldV&limit=1000"]
+
+
+@pytest.mark.parametrize("cursor", ["ZXlK", "-1", "1e9", "9" * 10])
+def test_a_cursor_of_another_server_is_refused(mirror: RunningMirror, cursor: str) -> None:
+    answer = ask(mirror, f"/api/models/owner/name/tree/main?cursor={cursor}")
+
+    assert (answer.status, answer.json) == (400, {"error": "cursor: expected that of a page of this mirror"})

@@ -1,19 +1,22 @@
 """A gateway: what its folder lacks is fetched from another Hub, once for all who ask, and kept."""
 
+import logging
 import re
 import threading
-import time
-from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote, urlencode
 
 import httpx2
 
 from mecha.errors import MechaError, NetworkError, NotFoundError
 from mecha.hub.addresses import shown
 from mecha.hub.download import download
+from mecha.hub.gateway_flight import Flight, UnforeseenError
+from mecha.hub.gateway_questions import Name, NamedLocks, Questions
 from mecha.hub.gateway_store import Entry, GatewayStore, Stored, entry_of
 from mecha.hub.huggingface import HuggingFaceSource, checked_endpoint
 from mecha.hub.line_faults import line_fault, line_settings
@@ -28,54 +31,17 @@ from mecha.store.locks import exclusive
 UPSTREAM_FOLDER = ".upstream"
 """In the served folder; a name that starts with a dot is not served itself."""
 
+log = logging.getLogger(__name__)
+
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-# A fleet asks what "main" is in one instant; the upstream is asked once.
-_ASKED_AGAIN_S = 10.0
+# The web application has forty threads: questions that nobody answers leave it the others.
+_QUESTIONS_AT_ONCE = 16
+# What a client of the Hub asks with; each other key would be one more answer to keep.
+_QUERY_KEYS = frozenset({"blobs", "cursor", "expand", "limit", "recursive", "securityStatus"})
 _ONE_WRITER_TIMEOUT_S = 24 * 3600.0
 _ANSWER_BYTES = 16 << 20
 # Clients wait ten seconds for an answer, and try again themselves.
 _ANSWER_TIMEOUT_S = 8.0
-
-
-class Flight:
-    """A file on its way from the upstream, watched by any number of clients.
-
-    Attributes:
-        size: bytes that have come so far.
-        total: of the whole file, None while it is not known.
-        restarts: how often what had come was dropped; who has sent some of it must stop.
-        whole: where the file is, once it is whole and verified.
-        fault: why it will not become whole.
-    """
-
-    def __init__(self, partial: Path, total: int | None) -> None:
-        self.partial, self.total = partial, total
-        self.size, self.restarts = 0, 0
-        self.whole: Path | None = None
-        self.fault: MechaError | None = None
-
-    @property
-    def over(self) -> bool:
-        """Whether nothing more will come."""
-        return self.whole is not None or self.fault is not None
-
-    def may_send(self) -> int:
-        """Return how many of the bytes may be sent on: the last one is held back until the digest is known."""
-        if self.whole is not None:
-            return self.total or 0
-        return self.size if self.total is None else min(self.size, self.total - 1)
-
-    def progress(self, _stage: str, completed: int, _total: int | None) -> None:
-        """Take word from the download."""
-        if completed < self.size:
-            self.restarts += 1
-        self.size = completed
-
-
-@dataclass(frozen=True, slots=True)
-class _Known:
-    remote: RemoteFile
-    asked_at: float
 
 
 class Gateway:
@@ -86,6 +52,10 @@ class Gateway:
         upstream: with the gateway's own token; no client's is ever passed on.
         keep_bytes: what whole files of the upstream may take, those that nobody asked for for longest go first; None
             keeps all.
+
+    Attributes:
+        asking: the threads in which whoever has many clients asks `entry`, `flight` and `answer`: the upstream may be
+            silent. `kept`, `landed` and `kept_answer` need no such care.
     """
 
     def __init__(
@@ -95,28 +65,43 @@ class Gateway:
         self._store = GatewayStore(folder / UPSTREAM_FOLDER)
         self._store.sweep()
         self._keep_bytes = keep_bytes
-        self._keep_within()
         self._settings = settings
-        self._known: dict[tuple[str, ...], _Known] = {}
+        self.asking = ThreadPoolExecutor(_QUESTIONS_AT_ONCE, thread_name_prefix="mecha-gateway-asks")
+        self._questions = Questions(self._resolve)
         self._flights: dict[str, Flight] = {}
-        self._asking: dict[tuple[str, ...], threading.Lock] = {}
+        self._watched: list[Flight] = []
+        self._starting = NamedLocks()
         self._guard = threading.Lock()
+        # What has just come is known to be watched before anybody makes room.
+        self._room = threading.Lock()
+        self._keep_within()
+
+    def kept(self, repo_type: RepoType, repo: str, revision: str, path: str) -> Entry | None:
+        """Return what a path is at a revision whose file is here, where the upstream need not be asked.
+
+        That is so at a commit, and at any revision while the upstream is silent.
+        """
+        if _COMMIT.fullmatch(revision) or self._questions.silent:
+            return self._kept((repo_type, repo, revision, path))
+        return None
 
     def entry(self, repo_type: RepoType, repo: str, revision: str, path: str) -> Entry:
-        """Return what a path is at a revision; the upstream is asked unless a commit is named whose file is here.
+        """Return what a path is at a revision; the upstream is asked unless `kept` knows.
 
         Raises:
             NotFoundError: the upstream has no such file.
             NetworkError: the upstream cannot be asked, and the file is not here.
             DiskError: the entry cannot be kept.
         """
-        kept = self._store.entry(repo_type, repo, revision, path)
-        if kept is not None and _COMMIT.fullmatch(revision) and self._store.blob(kept) is not None:
+        kept = self.kept(repo_type, repo, revision, path)
+        if kept is not None:
             return kept
+        name = (repo_type, repo, revision, path)
         try:
-            entry = entry_of(self._ask(repo_type, repo, revision, path))
+            entry = entry_of(self._questions.ask(name))
         except NetworkError:
-            if kept is not None and self._store.blob(kept) is not None:
+            kept = self._kept(name)
+            if kept is not None:
                 return kept
             raise
         at_commit = self._store.entry(repo_type, repo, entry.commit, path)
@@ -130,21 +115,53 @@ class Gateway:
 
         Raises:
             NetworkError, NotFoundError: the upstream does not tell any more where it is.
+            UnforeseenError: no thread can be started.
         """
-        blob = self._store.blob(entry)
-        if blob is not None:
-            landed = Flight(blob, blob.stat().st_size)
-            landed.whole, landed.size = blob, blob.stat().st_size
+        landed = self.landed(entry)
+        if landed is not None:
             return landed
-        with self._asking_for("bytes", entry.key):
+        with self._starting.held(entry.key):
             flying = self._flights.get(entry.key)
-            if flying is not None and not flying.over:
+            if flying is not None:
                 return flying
-            remote = self._ask(entry.repo_type, entry.repo, entry.commit, entry.path)
+            remote = self._questions.ask((entry.repo_type, entry.repo, entry.commit, entry.path))
             flight = Flight(self._store.partial(entry.key), remote.size_bytes)
+            thread = threading.Thread(target=self._fly, args=(flight, entry, remote), name="mecha-gateway", daemon=True)
             self._flights[entry.key] = flight
-            threading.Thread(target=self._fly, args=(flight, entry, remote), name="mecha-gateway", daemon=True).start()
+            try:
+                thread.start()
+            except RuntimeError as error:
+                del self._flights[entry.key]
+                raise _unforeseen(entry, error) from error
             return flight
+
+    def landed(self, entry: Entry) -> Flight | None:
+        """Return the file of an entry where it is here, None otherwise. The upstream is not asked."""
+        blob = self._store.blob(entry)
+        # Another process may make room at any moment.
+        with suppress(FileNotFoundError):
+            if blob is not None:
+                landed = Flight(blob, None)
+                landed.land(blob, blob.stat().st_size)
+                return landed
+        return None
+
+    @contextmanager
+    def watched(self, flight: Flight) -> Iterator[None]:
+        """Keep the file of a flight from making room for others, until a client has opened it."""
+        with self._guard:
+            self._watched.append(flight)
+        try:
+            yield
+        finally:
+            with self._guard:
+                self._watched.remove(flight)
+
+    def kept_answer(self, path: str, *, revision: str, body: bytes | None = None) -> Stored | None:
+        """Return what `answer` returns, where the upstream need not be asked: as in `kept`."""
+        if _COMMIT.fullmatch(revision) or self._questions.silent:
+            return self._store.answer(_question(path, body))
+        return None
 
     def answer(self, path: str, *, revision: str, body: bytes | None = None) -> Stored:
         """Return what the upstream's API answers at a path; what it said before when it cannot be asked.
@@ -159,13 +176,15 @@ class Gateway:
             NetworkError: it gave no usable answer, and none is kept.
             DiskError: the answer cannot be kept.
         """
-        question = f"{path}\n{body.decode(errors='replace') if body is not None else ''}"
-        kept = self._store.answer(question)
-        if kept is not None and _COMMIT.fullmatch(revision):
+        kept = self.kept_answer(path, revision=revision, body=body)
+        if kept is not None:
             return kept
+        question = _question(path, body)
+        kept = self._store.answer(question)
         try:
             answer = self._api(path, body)
-        except NetworkError:
+        except NetworkError as error:
+            self._questions.went_wrong(error)
             if kept is not None:
                 return kept
             raise
@@ -173,29 +192,34 @@ class Gateway:
             self._store.put_answer(question, answer)
         return answer
 
-    def _ask(self, repo_type: RepoType, repo: str, revision: str, path: str) -> RemoteFile:
-        """Ask the upstream, once for all who ask within seconds."""
-        name = (repo_type, repo, revision, path)
-        with self._asking_for(*name):
-            known = self._known.get(name)
-            if known is not None and time.monotonic() - known.asked_at < _ASKED_AGAIN_S:
-                return known.remote
-            remote = self.upstream.resolve(repo, path, revision=revision, repo_type=repo_type)
-            now = _Known(remote, time.monotonic())
-            self._known[name] = self._known[(repo_type, repo, remote.commit, path)] = now
-            return remote
+    def _resolve(self, name: Name) -> RemoteFile:
+        repo_type, repo, revision, path = name
+        return self.upstream.resolve(repo, path, revision=revision, repo_type=repo_type)
+
+    def _kept(self, name: Name) -> Entry | None:
+        kept = self._store.entry(*name)
+        return kept if kept is not None and self._store.blob(kept) is not None else None
 
     def _fly(self, flight: Flight, entry: Entry, remote: RemoteFile) -> None:
         lock = flight.partial.with_suffix(".lock")
+        doing = f"download of {entry.path}"
         try:
-            with exclusive(lock, timeout_s=_ONE_WRITER_TIMEOUT_S, doing=f"download of {entry.path}"):
-                whole = self._store.blob(entry) or self._download(flight, entry, remote)
-            flight.total = flight.size = whole.stat().st_size
-            flight.whole = whole
-        except MechaError as error:
-            flight.fault = error
+            # Another gateway of this folder may be at it: what comes to it is sent on.
+            with exclusive(lock, timeout_s=_ONE_WRITER_TIMEOUT_S, doing=doing, while_waiting=flight.look):
+                landed = self.landed(entry)
+                if landed is not None and landed.whole is not None:
+                    flight.land(landed.whole, landed.size)
+                else:
+                    self._download(flight, entry, remote)
+        except Exception as error:  # noqa: BLE001 - whatever it is, those who wait for the file are to be told
+            fault = error if isinstance(error, MechaError) else _unforeseen(entry, error)
+            # Where only making room went wrong, they have what they wait for.
+            if flight.whole is None:
+                flight.fault = fault
+        finally:
+            del self._flights[entry.key]
 
-    def _download(self, flight: Flight, entry: Entry, remote: RemoteFile) -> Path:
+    def _download(self, flight: Flight, entry: Entry, remote: RemoteFile) -> None:
         self._keep_within(coming_bytes=remote.size_bytes or 0)
         if remote.size_bytes is not None:
             present = flight.partial.stat().st_size if flight.partial.exists() else 0
@@ -209,14 +233,18 @@ class Gateway:
             retries=retries_of(self._settings),
             widening=widening_of(self._settings),
         )
-        whole = self._store.adopt(flight.partial, done.sha256)
         self._store.put(replace(entry, content=done.sha256), entry.commit)
+        with self._room:
+            flight.land(self._store.adopt(flight.partial, done.sha256), done.size_bytes)
         self._keep_within(newest=done.sha256)
-        return whole
 
     def _keep_within(self, *, coming_bytes: int = 0, newest: str = "") -> None:
-        if self._keep_bytes is not None:
-            self._store.keep_within(self._keep_bytes, coming_bytes=coming_bytes, newest=newest)
+        if self._keep_bytes is None:
+            return
+        with self._room:
+            with self._guard:
+                watched = {flight.whole.name for flight in self._watched if flight.whole is not None}
+            self._store.keep_within(self._keep_bytes, coming_bytes=coming_bytes, needed=watched | {newest})
 
     def _api(self, path: str, body: bytes | None) -> Stored:
         address = f"{self.upstream.address}{path}"
@@ -240,15 +268,25 @@ class Gateway:
             return Stored(response.text, response.headers.get("link", ""))
         raise NetworkError(f"{shown(address)} answered, but not as a Hub does")
 
-    def _asking_for(self, *name: str) -> threading.Lock:
-        with self._guard:
-            return self._asking.setdefault(name, threading.Lock())
-
 
 def api_path(kind: str, owner: str, name: str, rest: tuple[str, ...] = (), query: str = "") -> str:
-    """Return a path of the Hub's API; no part of it can lead out of its place."""
+    """Return a path of the Hub's API; no part of it can lead out of its place, and no key is one that it has not."""
     parts = "/".join(quote(part, safe="") for part in ("api", kind, owner, name, *rest))
-    return f"/{parts}?{query}" if query else f"/{parts}"
+    asked = urlencode([(key, value) for key, value in parse_qsl(query) if key in _QUERY_KEYS])
+    return f"/{parts}?{asked}" if asked else f"/{parts}"
+
+
+def _question(path: str, body: bytes | None) -> str:
+    return f"{path}\n{body.decode(errors='replace') if body is not None else ''}"
+
+
+def _unforeseen(entry: Entry, error: Exception) -> UnforeseenError:
+    """Log what nobody foresaw, and return it as a sentence for clients."""
+    what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    fault = UnforeseenError(f"{entry.repo}/{entry.path}: this gateway failed where it should not: {what}")
+    log.error("%s", fault)
+    log.debug("where it failed", exc_info=error)
+    return fault
 
 
 def gateway(

@@ -11,6 +11,7 @@ A name that a client sends never becomes part of a path here: keys are digests.
 import hashlib
 import json
 import threading
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,11 +19,15 @@ from typing import Any
 
 from mecha.errors import DiskError
 from mecha.hub.source import RemoteFile, RepoType
-from mecha.store.atomic import make_dir, sweep, write_file
+from mecha.store.atomic import make_dir, remove, sweep, write_file
 from mecha.store.blobs import BlobCache
 from mecha.store.cached import contents, item_of
 from mecha.store.eviction import evict, over_quota
 from mecha.store.leftovers import PARTIAL_KEPT_S, partials, sweep_leftover
+
+# A fleet asks some ten questions of a repo, and an answer is some kB.
+_ANSWERS = 2000
+_ANSWERS_BYTES = 256 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,17 +94,18 @@ class GatewayStore:
             for partial in partials(self.root):
                 if partial.age_s >= PARTIAL_KEPT_S:
                     sweep_leftover(partial)
+        self._trim_answers()
 
-    def keep_within(self, most_bytes: int, *, coming_bytes: int = 0, newest: str = "") -> None:
+    def keep_within(self, most_bytes: int, *, coming_bytes: int = 0, needed: Collection[str] = ()) -> None:
         """Remove whole files, those first that nobody asked for for longest, until the others take no more than this.
 
         What a client is just getting goes on to it. What is removed is fetched again when somebody asks for it.
 
         Args:
             coming_bytes: that will be added.
-            newest: sha256 of the one that stays, however large it is.
+            needed: sha256 of those that stay, however large they are.
         """
-        stays = {item_of("download", newest): "it has just come"}
+        stays = {item_of("download", sha256): "somebody waits for it" for sha256 in needed}
         for cached in over_quota(contents(self.root), stays, most_bytes, besides_bytes=coming_bytes):
             # One that cannot be removed leaves a fuller disk, and nobody without an answer.
             with suppress(DiskError):
@@ -133,8 +139,9 @@ class GatewayStore:
             return None
 
     def put_answer(self, question: str, answer: Stored) -> None:
-        """Keep what the upstream said. Raises as `put`."""
+        """Keep what the upstream said, and no more than so much of it: the oldest go. Raises as `put`."""
         self._save("answers", _digest(question), asdict(answer))
+        self._trim_answers()
 
     def blob(self, entry: Entry) -> Path | None:
         """Return the whole file of an entry, None while it is not here.
@@ -148,6 +155,7 @@ class GatewayStore:
         with self._reading:
             if _version(path) is None or _version(path) != self._read.get(path):
                 if self._cache.find(content) is None:
+                    self._read.pop(path, None)
                     return None
                 version = _version(path)
                 if version is not None:
@@ -162,6 +170,19 @@ class GatewayStore:
     def adopt(self, partial: Path, sha256: str) -> Path:
         """Take a finished download. Raises as `put`."""
         return self._cache.adopt(partial, sha256)
+
+    def _trim_answers(self) -> None:
+        found = []
+        for path in (self.root / "answers").glob("*.json"):
+            with suppress(OSError):
+                status = path.stat()
+                found.append((status.st_mtime_ns, status.st_size, path))
+        total_bytes, count = sum(size for _, size, _ in found), len(found)
+        for _, size, path in sorted(found):
+            if count <= _ANSWERS and total_bytes <= _ANSWERS_BYTES:
+                return
+            remove(path)
+            total_bytes, count = total_bytes - size, count - 1
 
     def _load(self, kind: str, key: str) -> dict[str, Any] | None:
         try:

@@ -1,6 +1,7 @@
 """Serving a folder as a Hub: for robots on a LAN, for the demo, and for this project's own tests."""
 
 import errno
+import logging
 import os
 import socket
 import threading
@@ -13,7 +14,7 @@ import uvicorn
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
-from mecha.errors import BusyError, NetworkError, NotFoundError
+from mecha.errors import BusyError, DiskError, NetworkError, NotFoundError
 from mecha.hub.bounded_socket import BoundedSocket, bearable
 from mecha.hub.gateway import Gateway
 from mecha.hub.guarded_connection import GuardedConnection
@@ -26,6 +27,7 @@ from mecha.store.atomic import make_dir
 
 __all__ = ["RunningMirror", "ServedRequest", "create_mirror", "running_mirror", "serve_mirror"]
 
+_LOG = logging.getLogger(__name__)
 _START_TIMEOUT_S = 30.0
 _STOP_TIMEOUT_S = 10.0
 _BACKLOG = 256
@@ -155,7 +157,10 @@ def _indexed(folder: Path, token: str | None, gateway: Gateway | None = None) ->
         )
     served = ServedFolder(folder)
     for repo_type, repo_id in served.repos():
-        served.snapshot(repo_type, repo_id)
+        try:
+            served.snapshot(repo_type, repo_id)
+        except DiskError as error:
+            _LOG.warning("%s; %s is answered 503 as long as that is so", error, repo_id)
     return mirror_app(served, token=token, gateway=gateway)
 
 

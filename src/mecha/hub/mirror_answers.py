@@ -1,16 +1,20 @@
 """Refusals in the Hub's words, and noticing that a client has left: shared by mirror and gateway."""
 
+import codecs
 from http import HTTPStatus
 
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+# Python looks for a codec when it is first asked for, and remembers for ever if it had no file left to find it then.
+_IN_A_HEADER = codecs.lookup("unicode_escape")
+
 
 def refusal(status: int, code: str | None, message: str, headers: dict[str, str] | None = None) -> HTTPException:
     """Return what to raise to refuse a request, with the headers by which the Hub's client tells refusals apart."""
     # A message repeats what was asked for, and that may hold line ends and letters that no header can.
-    sent = {"X-Error-Message": message.encode("unicode_escape").decode(), **(headers or {})}
+    sent = {"X-Error-Message": _IN_A_HEADER.encode(message)[0].decode(), **(headers or {})}
     if code is not None:
         sent["X-Error-Code"] = code
     if status == HTTPStatus.UNAUTHORIZED:

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from mecha.hub.mirror_files import ServedFile, Snapshot
+from huggingface_hub import metadata_load
+from yaml import YAMLError  # type: ignore[import-untyped]  # PyYAML ships no types
+
+from mecha.hub.mirror_files import ServedFile, Snapshot, require_answered
 
 Json = dict[str, Any]
 
@@ -67,16 +70,19 @@ def paths_info(snapshot: Snapshot, paths: Iterable[str], *, expand: bool) -> lis
 
 
 def card_licence(card: ServedFile | None) -> str | None:
-    """Return `license:` of a README's front matter; None when there is none or it cannot be read."""
+    """Return `license:` of a README's front matter; None when there is none or it cannot be read.
+
+    Raises:
+        DiskError: whether there is one cannot be told now.
+    """
     if card is None or card.size_bytes > _CARD_BYTES:
         return None
-    # Only a mirror reads cards, and only then is a YAML parser worth loading.
-    from huggingface_hub import metadata_load
-    from yaml import YAMLError  # type: ignore[import-untyped]  # PyYAML ships no types
-
     try:
         metadata = metadata_load(card.location)
-    except (OSError, ValueError, YAMLError):
+    except OSError as error:
+        require_answered(card.location, error)
+        return None
+    except (ValueError, YAMLError):
         return None
     licence = metadata.get("license") if metadata else None
     return licence if isinstance(licence, str) else None

@@ -1,7 +1,11 @@
 """The mirror as a web application: the Hub's read API over a folder, for the unmodified huggingface_hub client."""
 
 import asyncio
+import codecs
 import hmac
+import logging
+import re
+import threading
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal
@@ -11,8 +15,10 @@ from fastapi import APIRouter, Depends, FastAPI, Query, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
+from mecha.errors import DiskError
 from mecha.hub import mirror_api
 from mecha.hub.mirror_answers import ReadableQueries, client_left, refusal
 from mecha.hub.mirror_files import ServedFile, ServedFolder, Snapshot, is_repo_name
@@ -22,8 +28,15 @@ if TYPE_CHECKING:
     from mecha.hub.gateway import Gateway
     from mecha.hub.source import RepoType
 
+log = logging.getLogger(__name__)
+
 _CHUNK_BYTES = 256 * 1024
-_FORM_BYTES = 1 << 20
+# Room for thousands of paths. Taking one apart must not keep the others waiting.
+_FORM_BYTES = 256 * 1024
+_BODY_S = 30.0
+# The Hub's cursors are texts of its own, and a gateway hands them on.
+_CURSOR_LETTERS = 1000
+_OWN_CURSOR = re.compile(r"[0-9]{1,9}")
 
 RepoTypes = Literal["models", "datasets"]
 
@@ -35,6 +48,7 @@ def mirror_app(served: ServedFolder, *, token: str | None, gateway: "Gateway | N
         token: every request must carry it as a Bearer; None for no such demand.
         gateway: asked for what the folder lacks.
     """
+    _load_what_answers_need(gateway)
     # No OpenAPI pages: they would be the only part of a private mirror that answers without the token.
     app = FastAPI(title="mecha mirror", openapi_url=None, docs_url=None, redoc_url=None)
     router = APIRouter(dependencies=[Depends(_authorization(token))])
@@ -43,8 +57,21 @@ def mirror_app(served: ServedFolder, *, token: str | None, gateway: "Gateway | N
     _add_file_routes(router, served, gateway)
     app.include_router(router)
     app.add_exception_handler(HTTPException, _error_response)
+    app.add_exception_handler(DiskError, _unread_response)
     app.add_middleware(ReadableQueries)
     return app
+
+
+def _load_what_answers_need(gateway: "Gateway | None") -> None:
+    """Load now what would else be loaded by the first request: there may be no file left to load it with then."""
+    for codec in ("utf-8-sig", "idna"):  # of cards, and of the names of upstreams
+        codecs.lookup(codec)
+    # The loop's part that hands work to threads; in a thread, since this one may have a loop of its own.
+    loading = threading.Thread(target=lambda: asyncio.run(run_in_threadpool(int)))
+    loading.start()
+    loading.join()
+    if gateway is not None:
+        import mecha.hub.gateway_app  # noqa: F401
 
 
 def _authorization(token: str | None) -> Callable[[Request], None]:
@@ -91,7 +118,7 @@ def _add_tree_routes(router: APIRouter, served: ServedFolder, gateway: "Gateway 
         recursive: bool = False,
         expand: bool = False,
         limit: int = mirror_api.PAGE_ENTRIES,
-        cursor: Annotated[int, Query(ge=0)] = 0,
+        cursor: Annotated[str, Query(max_length=_CURSOR_LETTERS)] = "0",
     ) -> Response:
         try:
             snapshot = _snapshot(served, kind, owner, name, revision)
@@ -100,8 +127,10 @@ def _add_tree_routes(router: APIRouter, served: ServedFolder, gateway: "Gateway 
                 raise
             rest = ("tree", revision, *path.strip("/").split("/")) if path.strip("/") else ("tree", revision)
             return _told(request, gateway, (kind, owner, name), rest, revision)
+        if _OWN_CURSOR.fullmatch(cursor) is None:
+            raise refusal(400, None, "cursor: expected that of a page of this mirror")
         page = mirror_api.tree_page(
-            snapshot, path.strip("/"), recursive=recursive, expand=expand, limit=limit, cursor=cursor
+            snapshot, path.strip("/"), recursive=recursive, expand=expand, limit=limit, cursor=int(cursor)
         )
         if page is None:
             raise refusal(404, "EntryNotFound", f"{path} does not exist on {revision!r}")
@@ -120,9 +149,7 @@ def _add_tree_routes(router: APIRouter, served: ServedFolder, gateway: "Gateway 
                 raise
             rest = ("paths-info", revision)
             return await run_in_threadpool(_told, request, gateway, (kind, owner, name), rest, revision, body)
-        form = parse_qs(body.decode(errors="replace"))
-        expand = form.get("expand", ["false"])[0].lower() == "true"
-        return JSONResponse(mirror_api.paths_info(snapshot, form.get("paths", []), expand=expand))
+        return await run_in_threadpool(_paths_response, snapshot, body)
 
 
 def _add_file_routes(router: APIRouter, served: ServedFolder, gateway: "Gateway | None") -> None:
@@ -245,12 +272,26 @@ class _FileResponse(Response):
             self._file.close()
 
 
+def _paths_response(snapshot: Snapshot, body: bytes) -> Response:
+    form = parse_qs(body.decode(errors="replace"))
+    expand = form.get("expand", ["false"])[0].lower() == "true"
+    return JSONResponse(mirror_api.paths_info(snapshot, form.get("paths", []), expand=expand))
+
+
 async def _bounded_body(request: Request) -> bytes:
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > _FORM_BYTES:
-            raise refusal(413, None, f"The body is longer than {_FORM_BYTES} bytes")
+    try:
+        async with asyncio.timeout(_BODY_S):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > _FORM_BYTES:
+                    raise refusal(413, None, f"The body is longer than {_FORM_BYTES} bytes")
+    except TimeoutError as error:
+        late = f"The body had not come after {_BODY_S:g} s"
+        raise refusal(408, None, late, {"Connection": "close"}) from error
+    except ClientDisconnect as error:
+        # Nobody reads it.
+        raise refusal(400, None, "The body broke off") from error
     return bytes(body)
 
 
@@ -258,3 +299,10 @@ def _error_response(_request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
     return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+
+
+def _unread_response(_request: Request, error: Exception) -> Response:
+    """Ask the client to come again: what is said about a folder that could not be read would be wrong."""
+    log.warning("%s", error)
+    refused = refusal(503, None, "The files of this mirror cannot be read now", {"Retry-After": "5"})
+    return JSONResponse({"error": refused.detail}, refused.status_code, refused.headers)

@@ -1,5 +1,6 @@
 """The folder behind a mirror: which files a repo has, their digests, and the commit that they are."""
 
+import errno
 import hashlib
 import logging
 import os
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from mecha.errors import DiskError
 from mecha.hub.mirror_record import recorded_commit
 from mecha.hub.source import RepoType
 
@@ -22,6 +24,8 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}")
 _READ_BYTES = 1 << 20
 # The Hub keeps larger files outside git, by their sha256.
 _GIT_FILE_BYTES = 10 << 20
+# What a file that is not there, or not for this user, answers with. All else says nothing about what the folder holds.
+_NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ELOOP})
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +51,15 @@ class ServedFile:
         return frozenset({self.sha256} if self.git_sha1 is None else {self.sha256, self.git_sha1})
 
     def open(self) -> BinaryIO | None:
-        """Open the file, or return None when it is gone or no longer the one that was hashed."""
+        """Open the file, or return None when it is gone or no longer the one that was hashed.
+
+        Raises:
+            DiskError: whether it is still there cannot be told now.
+        """
         try:
             file = self.location.open("rb")
-        except OSError:
+        except OSError as error:
+            require_answered(self.location, error)
             return None
         status = os.fstat(file.fileno())
         if (status.st_size, status.st_mtime_ns) != (self.size_bytes, self.mtime_ns):
@@ -106,16 +115,25 @@ class ServedFolder:
         return (*models, *datasets)  # type: ignore[arg-type]  # the literals are widened to str in the list
 
     def snapshot(self, repo_type: RepoType, repo_id: str) -> Snapshot | None:
-        """Return the files of a repo as they are now, or None when there is no such repo."""
+        """Return the files of a repo as they are now, or None when there is no such repo.
+
+        Raises:
+            DiskError: which files it has cannot be told now: the system has no files left, or the disk is broken.
+        """
         owner, _, name = repo_id.partition("/")
         if not is_repo_name(owner, name) or (repo_type == "model" and owner in _RESERVED):
             return None
         top = self.root / "datasets" if repo_type == "dataset" else self.root
-        if any(not folder.is_dir() or folder.is_symlink() for folder in (top / owner / name, top / owner, top)):
+        repo = top / owner / name
+        try:
+            if any(not folder.is_dir() or folder.is_symlink() for folder in (repo, top / owner, top)):
+                return None
+        except OSError as error:
+            require_answered(repo, error)
             return None
-        found = (self._served(path, location) for path, location in self._walk(top / owner / name, ""))
+        found = (self._served(path, location) for path, location in self._walk(repo, ""))
         files = tuple(file for file in found if file is not None)
-        commit = recorded_commit(top / owner / name, ((file.path, file.digests) for file in files))
+        commit = recorded_commit(repo, ((file.path, file.digests) for file in files))
         return Snapshot(repo_id, repo_type, commit or commit_id(files), files)
 
     def _walk(self, folder: Path, prefix: str) -> Iterator[tuple[str, Path]]:
@@ -123,6 +141,7 @@ class ServedFolder:
             with os.scandir(folder) as scan:
                 entries = sorted(scan, key=lambda entry: entry.name)
         except OSError as error:
+            require_answered(folder, error)
             log.warning("%s is not served: %s", folder, error.strerror)
             return
         for entry in entries:
@@ -148,6 +167,7 @@ class ServedFolder:
             sha256, git_sha1 = self._digest(location, status)
             return ServedFile(path, location, status.st_size, status.st_mtime_ns, sha256, git_sha1)
         except OSError as error:
+            require_answered(location, error)
             log.warning("%s is not served: %s", location, error.strerror)
             return None
 
@@ -160,6 +180,20 @@ class ServedFolder:
                 known = version, _hash(location, status.st_size)
                 self._digests[location] = known
             return known[1]
+
+
+def require_answered(path: Path, error: OSError) -> None:
+    """Tell a file that is not there, or may not be read, from one that nothing is known about.
+
+    Raises:
+        DiskError: nothing is known about it: what was made of the rest would be another repo.
+    """
+    if error.errno in _NOT_THERE:
+        return
+    raise DiskError(
+        f"{path}: cannot be read: {error.strerror}",
+        hint="Mend the disk, or raise the limit on open files; what has a name that starts with a dot is not read.",
+    ) from error
 
 
 def is_repo_name(owner: str, name: str) -> bool:
