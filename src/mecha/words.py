@@ -41,6 +41,11 @@ def is_printable(text: str) -> bool:
     return _CONTROLS.search(text) is None
 
 
+def encodable(text: str) -> str:
+    r"""Return a text that UTF-8 can hold: of a file name, bytes that are none as `\udce4`, as Python shows them."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 def counted(count: int, noun: str) -> str:
     """Write a number with its noun: `1 photo`, `3 photos`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -168,9 +168,24 @@ def test_a_blob_that_is_damaged_in_the_cache_only_is_dropped_and_fetched_again(
 def test_a_suspicion_that_was_wrong_costs_one_reading(pulled: Bench) -> None:
     (folder_of(pulled) / ".damaged").write_text("model.onnx\n")
     assert state(pulled) == "broken"
+    fault = "model.onnx: got other content; expected what the manifest says"
+    assert f"  state      broken: {fault}\n" in pulled.command("models", "show", "arena").stdout
+    shown = json.loads(pulled.command("models", "show", "arena", "--json").stdout)
+    assert (shown["state"], shown["fault"]) == ("broken", fault)
     done = pulled.command("models", "pull", "arena")
     assert done.stdout == f"arena: complete in {folder_of(pulled)}, nothing to do\n"
     assert state(pulled) == "ready"
+    assert "  state      ready\n" in pulled.command("models", "show", "arena").stdout
+
+
+def test_a_model_that_cannot_be_read_is_shown_as_broken(pulled: Bench) -> None:
+    (folder_of(pulled) / "manifest.json").write_text("{")
+    done = pulled.command("models", "show", "arena")
+    assert done.returncode == 0, done.stderr
+    assert "  state      broken: manifest.json" in done.stdout
+    shown = json.loads(pulled.command("models", "show", "arena", "--json").stdout)
+    assert (shown["state"], shown["manifest"]) == ("broken", None)
+    assert shown["fault"].startswith("manifest.json")
 
 
 def test_what_stays_damaged_without_a_network_is_told_and_heals_when_there_is_one(bench: Bench, served: bytes) -> None:

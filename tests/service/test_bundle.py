@@ -1,11 +1,15 @@
 """Models carried on a stick: real commands, real bundles, two devices that never see each other."""
 
+import re
 import shutil
 import subprocess
 import sys
 import tarfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+import pytest
 from tests.service.bundles import last_line, snapshot
 from tests.service.conftest import CATALOG, Bench
 
@@ -62,6 +66,50 @@ def test_an_import_of_what_is_there_does_nothing(bundle: Path, robot: Bench) -> 
     assert (done.returncode, done.stdout) == (0, f"arena: complete in {robot.root}/models/arena, nothing to do\n")
     assert last_line(robot.command("models", "import", str(bundle), "--json"))["models"][0]["int8"] == "unchanged"
     assert snapshot(robot.root) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            lambda content: content[:-2000],
+            r"ends in files/[0-9a-f]{64}, after \d+ of \d+ bytes: the bundle was cut off",
+        ),
+        (
+            lambda content: content[:-3000] + bytes([content[-3000] ^ 1]) + content[-2999:],
+            r"files/([0-9a-f]{64}): the content has sha256 (?!\1)[0-9a-f]{64}",
+        ),
+    ],
+    ids=["cut off", "a bit flipped"],
+)
+def test_a_bundle_is_compared_to_its_end_although_all_of_it_is_here(
+    pulled_once: Bench, bundle: Path, tmp_path: Path, change: Callable[[bytes], bytes], words: str
+) -> None:
+    broken = tmp_path / "broken.tar"
+    broken.write_bytes(change(bundle.read_bytes()))
+    before = snapshot(pulled_once.root)
+    done = pulled_once.command("models", "import", str(broken))
+    assert (done.returncode, done.stdout) == (6, "")
+    fault, hint = done.stderr.splitlines()[-2:]
+    assert re.fullmatch(f"error: {re.escape(str(broken))}: {words}", fault)
+    assert hint == "  next: Nothing was imported. Copy the bundle again, or export it again."
+    assert snapshot(pulled_once.root) == before
+
+
+def test_who_writes_a_bundle_into_a_pipe_comes_to_its_end_although_all_is_here(pulled_once: Bench) -> None:
+    commands = [
+        [sys.executable, "-m", "mecha", "models", *words] for words in (("export", "arena", "-o", "-"), ("import", "-"))
+    ]
+    start = partial(
+        subprocess.Popen[str], text=True, cwd=pulled_once.root, env=pulled_once.environment, stderr=subprocess.PIPE
+    )
+    with start(commands[0], stdout=subprocess.PIPE) as exporting:
+        with start(commands[1], stdin=exporting.stdout, stdout=subprocess.PIPE) as importing:
+            assert exporting.stdout is not None
+            exporting.stdout.close()
+            said, fault = importing.communicate(timeout=120)
+        assert (exporting.wait(120), importing.returncode) == (0, 0), fault
+    assert said == f"arena: complete in {pulled_once.root}/models/arena, nothing to do\n"
 
 
 def test_a_bundle_can_come_and_go_through_a_pipe(pulled_once: Bench, bundle: Path, robot: Bench) -> None:

@@ -16,7 +16,9 @@ from tests.service.conftest import CATALOG, PLAIN, Bench
 from mecha.catalog.schema import CalibrationConfig
 from mecha.errors import NotFoundError, QuantizationError
 from mecha.quantize.photos import photos_at
-from mecha.service.calibration import Calibration, calibration_on_disk
+from mecha.service.calibration import Calibration, calibration_on_disk, is_gathered
+from mecha.service.chosen import gathered_before
+from mecha.store.manifest import ChosenCalibration
 
 
 def write_photos(folder: Path, count: int) -> None:
@@ -172,6 +174,61 @@ def test_gathered_frames_are_kept_in_the_project_and_built_from(pulled: Bench) -
     assert "nothing to do" in pulled.command("models", "pull", "arena").stdout
 
 
+@pytest.mark.parametrize("lost", ["removed", "damaged"])
+def test_gathered_frames_are_built_from_where_no_manifest_tells_of_them(pulled: Bench, lost: str) -> None:
+    gathered = pulled.command("models", "calibrate", "arena", "--from", "arena://?size=160x120&fps=2", "--frames", "8")
+    assert gathered.returncode == 0, gathered.stderr
+    before = manifest(pulled)["int8"]
+    if lost == "removed":
+        assert pulled.command("models", "remove", "arena", "-y").returncode == 0
+    else:
+        (pulled.root / "models/arena/manifest.json").write_text("{")
+    done = pulled.command("models", "pull", "arena", "--offline")
+    assert done.returncode == 0, done.stderr
+    after = manifest(pulled)["int8"]
+    assert (after["key"], after["chosen"]) == (before["key"], before["chosen"])
+    assert after["calibration"]["description"] == "6 photos of calibration/arena/"
+    assert "nothing to do" in pulled.command("models", "pull", "arena").stdout
+
+
+def test_an_empty_folder_of_gathered_frames_is_none(tmp_path: Path) -> None:
+    assert gathered_before("arena", tmp_path) is None
+    (tmp_path / "calibration/arena").mkdir(parents=True)
+    assert gathered_before("arena", tmp_path) is None
+    write_photos(tmp_path / "calibration/arena", 4)
+    assert gathered_before("arena", tmp_path) == ChosenCalibration(source="calibration/arena", samples=3)
+
+
+@pytest.mark.parametrize(("source", "gathered"), [("calibration/arena", True), ("photos", False), (".", False)])
+def test_only_what_lies_in_the_folder_for_it_was_gathered(source: str, *, gathered: bool) -> None:
+    assert is_gathered(ChosenCalibration(source=source, samples=1)) is gathered
+
+
+def test_photos_may_have_names_that_are_no_text(pulled: Bench) -> None:
+    write_photos(pulled.root / "photos", 12)
+    for number, file in enumerate(photos_at(pulled.root / "photos")[:10]):
+        file.rename(os.fsdecode(bytes(file.parent) + b"/caf\xe9%d.jpg" % number))
+    (pulled.root / os.fsdecode(b"photos/a\xe9.jpg")).write_bytes(b"<html>")
+    done = pulled.command("models", "quantize", "arena", "--calibration", "photos", "--samples", "4")
+    assert done.returncode == 0, done.stderr
+    assert manifest(pulled)["int8"]["calibration"]["description"].startswith("4 photos")
+    assert "nothing to do" in pulled.command("models", "pull", "arena").stdout
+
+
+def test_a_photo_whose_name_is_no_text_is_named_in_the_sentence_about_it(pulled: Bench) -> None:
+    folder = pulled.root / "broken"
+    folder.mkdir()
+    for number in range(3):
+        (folder / os.fsdecode(b"a\xe9%d.jpg" % number)).write_bytes(b"<html>")
+    for command in (("quantize", "arena", "--calibration"), ("calibrate", "arena", "--from")):
+        done = pulled.command("models", *command, "broken", "--json")
+        assert done.returncode == 8, done.stderr
+        assert (
+            f"{folder}: got 3 of 3 photos that cannot be decoded, a\\udce90.jpg the first; expected at most half"
+            in done.stderr
+        )
+
+
 def test_the_camera_of_the_project_is_what_its_camera_node_reads(pulled: Bench) -> None:
     assert pulled.command("init", "laid-out").returncode == 0
     config = pulled.root / "laid-out/configs/common/nodes/camera/config.json"
@@ -217,6 +274,10 @@ def test_the_camera_of_the_project_is_what_its_camera_node_reads(pulled: Bench) 
         ),
         (("quantize", "--calibration", "set.yaml", "--samples", "0"), 2, "--samples: got 0; expected a whole number "
          "from 1 to 4096"),
+        (("quantize", "--calibration", ""), 2, '--calibration: got ""; expected photos, a video, a file or "catalog"'),
+        (("calibrate", "--from", ""), 2, '--from: got ""; expected a camera, photos, a video or a file'),
+        (("quantize", "--calibration", os.fsdecode(b"caf\xe9")), 2, "caf\\udce9: got a path that is no UTF-8; "
+         "expected one, since a manifest names it"),
         (("quantize", "--samples", "9"), 2, "--samples: got 9; expected --calibration with it, the photos to take them "
          "of"),
         (("calibrate", "--from", "empty"), 8, "{root}/empty: got no photo; expected at least one"),

@@ -78,6 +78,16 @@ def test_it_is_never_built_from_and_one_line_says_why(bench: Bench, command: tup
     assert (bench.root / "models/blobs/manifest.json").read_bytes() == before
 
 
+def test_no_frame_is_gathered_for_it(bench: Bench) -> None:
+    done = bench.command("models", "calibrate", "blobs", "--from", "/dev/video97")
+    assert (done.returncode, done.stderr) == (
+        3,
+        "error: blobs: model.onnx is INT8 already; there is no FP32 to calibrate\n"
+        "  next: `mecha models add FILE --name NAME` adds the FP32 that it was made of, as a model of its own.\n",
+    )
+    assert not (bench.root / "calibration").exists()
+
+
 def test_list_and_show_tell_it_from_fp32(bench: Bench, int8: bytes) -> None:
     rows = json.loads(run(bench, "models", "list", "--json"))["models"]
     row = next(row for row in rows if row["name"] == "blobs")

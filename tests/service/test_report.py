@@ -133,8 +133,8 @@ def _on_a_terminal(bench: Bench, *arguments: str) -> str:
         (
             ("other",),
             4,
-            'error: model "other" is not pulled: {root}/models/other has no manifest.json\n'
-            "  next: `mecha models pull other` pulls it.\n",
+            'error: model "other" is not pulled: {root}/models/other has no manifest.json, and it is not '
+            "in the catalog\n  next: `mecha models list` shows what can be pulled.\n",
         ),
     ],
 )

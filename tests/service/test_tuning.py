@@ -167,6 +167,8 @@ def test_a_tune_of_another_device_is_shown_as_what_it_is() -> None:
         "name": "m",
         "licence": "MIT",
         "source": "unlisted",
+        "state": "ready",
+        "fault": None,
         "catalog": None,
         "path": "models/m",
         "config": {

@@ -28,7 +28,7 @@ from mecha.project import Project, Settings
 from mecha.service.publication import Place
 from mecha.service.request import PullOptions
 from mecha.service.switching import put
-from mecha.store.blobs import BlobCache
+from mecha.store.blobs import BlobCache, packaged_models
 from mecha.store.manifest import GateRecord, Int8Record
 from mecha.store.models import ModelStore
 
@@ -154,6 +154,31 @@ def test_of_a_hub_that_does_not_answer_it_is_said_for_each_model(bench: Bench, m
     models = told(bench, "outdated", code=5, HF_ENDPOINT="http://127.0.0.1:1")["models"]
     assert [model["state"] for model in models] == ["unknown"] * 3
     assert models[2]["reason"] == "not asked: the Hub did not answer for the models before"
+
+
+def test_a_model_that_comes_with_mecha_is_told_and_updated_without_the_hub(bench: Bench, upstream: Upstream) -> None:
+    packaged = sha256(packaged_models()[0].read_bytes()).hexdigest()
+    names = ("a", "aa", "arena-n", "b")
+    bench.write_catalog("".join(map(entry, names)))
+    for name in names:
+        ran(bench, "pull", name)
+    pinned = entry("arena-n").replace('license = "Apache-2.0"', f'sha256 = "{packaged}"')
+    bench.write_catalog("".join(map(entry, ("a", "aa", "b"))) + pinned)
+    news = told(bench, "outdated", code=1, HF_ENDPOINT="http://127.0.0.1:1")["models"]
+    assert [(model["name"], model["state"]) for model in news] == [
+        ("a", "unknown"),
+        ("aa", "unknown"),
+        ("arena-n", "outdated"),
+        ("b", "unknown"),
+    ]
+    assert news[3]["reason"] == "not asked: the Hub did not answer for the models before"
+    assert news[2]["files"][0]["newest"]["sha256"] == packaged
+
+    # Named alone, so that nothing else has to be asked.
+    assert told(bench, "update", "arena-n", HF_HUB_OFFLINE="1")["models"][0]["state"] == "updated"
+    assert published(bench, "arena-n") == packaged
+    (report,) = told(bench, "update", "arena-n", HF_HUB_OFFLINE="1")["models"]
+    assert (report["state"], report["reason"], report["after"]["sha256"]) == ("current", "", packaged)
 
 
 def test_what_is_no_model_upstream_leaves_the_one_before(bench: Bench, upstream: Upstream) -> None:

@@ -107,6 +107,23 @@ def test_a_model_that_was_not_pulled_is_told_with_the_command_that_does(store: M
         assert caught.value.hint == "`mecha models pull yolov8n` pulls it."
 
 
+def test_a_name_that_no_catalog_has_is_told_so_and_with_the_nearest_one(tmp_path: Path) -> None:
+    store = ModelStore(tmp_path, pullable=lambda: {"yolov8n", "arena-n"})
+    told = []
+    for name in ("arena-n", "yolo8n", "nope"):
+        with pytest.raises(NotFoundError) as caught:
+            store.require(name)
+        told.append(
+            (str(caught.value).removeprefix(f'model "{name}" is not pulled: {tmp_path / name} '), caught.value.hint)
+        )
+    listed = "`mecha models list` shows what can be pulled."
+    assert told == [
+        ("has no manifest.json", "`mecha models pull arena-n` pulls it."),
+        ('has no manifest.json, and it is not in the catalog; did you mean "yolov8n"?', listed),
+        ("has no manifest.json, and it is not in the catalog", listed),
+    ]
+
+
 @pytest.mark.parametrize("name", ["../outside", "a/b", "", ".", "..", "/etc", ".hidden", "A"])
 def test_a_name_never_leads_out_of_the_models_folder(store: ModelStore, name: str) -> None:
     outside = store.models_dir.parent / "outside"

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from mecha.catalog.schema import CalibrationConfig, ModelCatalogEntry, source_fault
 from mecha.catalog.signature import check_signature
-from mecha.errors import NotFoundError
+from mecha.errors import MechaError, NotFoundError
 from mecha.faults import KeyFault
 from mecha.positions import LineOf
 from mecha.project import CATALOG_NAME, Project, bundled_dir
@@ -68,6 +68,14 @@ def load_catalog(project: Project) -> Catalog:
             entries[entry.name] = entry
             origins[entry.name] = (layer, file)
     return Catalog(tuple(entries.values()), origins)
+
+
+def pullable_names(project: Project) -> frozenset[str] | None:
+    """Return the names that the catalogs have; None where they cannot be read, which a pull says with the reason."""
+    try:
+        return frozenset(load_catalog(project).origins)
+    except MechaError:
+        return None
 
 
 def read_catalog(file: Path, *, where: str, key: str | None = None) -> tuple[ModelCatalogEntry, ...]:

@@ -9,6 +9,7 @@ import typer
 
 from mecha.cli.context import current_project, model_service
 from mecha.cli.models import AsJson, Method, Name, Offline, app, show_rebuilt
+from mecha.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,8 +81,8 @@ def calibrate(
     from mecha.cli.progress import shown_progress
 
     service = model_service(offline=offline)
-    # Before a camera is opened: half a minute of frames for a model that is not there would be for nothing.
-    service.store.require(name)
+    # Before a camera is opened: half a minute of frames for a model that cannot be built would be for nothing.
+    service.require_fp32(name)
     with shown_progress(as_json=as_json) as progress, _opened(source) as frames_of:
         report = service.calibrate(name, frames_of, frames=frames, progress=progress)
     show_rebuilt(report, as_json=as_json)
@@ -90,7 +91,14 @@ def calibrate(
 def _named(text: str | None) -> Path | Literal["catalog"] | None:
     if text is None:
         return None
-    return "catalog" if text == "catalog" else Path(text)
+    return "catalog" if text == "catalog" else _path(text, "--calibration", 'photos, a video, a file or "catalog"')
+
+
+def _path(text: str, option: str, expected: str) -> Path:
+    """Return a path that somebody named: nothing would be the working folder, with all that lies in it."""
+    if not text:
+        raise UsageError(f'{option}: got ""; expected {expected}')
+    return Path(text)
 
 
 @contextmanager
@@ -102,7 +110,7 @@ def _opened(text: str) -> "Iterator[Live | Path]":
     if text == _CAMERA:
         text, size = _camera_of_project()
     if not (text.isdigit() or text.startswith(("/dev/", *_ADDRESSES))):
-        yield Path(text)
+        yield _path(text, "--from", "a camera, photos, a video or a file")
         return
     from mecha.quantize.gathering import Live
 

@@ -1,6 +1,7 @@
 """Photos to calibrate on: each whole first, then crops of them."""
 
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,7 +91,7 @@ def photo_frames(paths: Sequence[Path], samples: int) -> PhotoFrames:
     good: list[Path] = []
     digests: list[str] = []
     unreadable: list[Path] = []
-    for file in sorted(dict.fromkeys(files), key=lambda file: hashlib.sha256(file.name.encode()).digest()):
+    for file in sorted(dict.fromkeys(files), key=lambda file: hashlib.sha256(os.fsencode(file.name)).digest()):
         if len(good) == samples + MOST_GATE_FRAMES:
             break
         data = bytes_of(file)

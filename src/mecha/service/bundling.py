@@ -75,7 +75,7 @@ class Bundles(Here):
         return Packing(self.project, self.store, self.cache, self.lock_file, self.progress).run(names, out)
 
     def take(self, bundle: Path | BinaryIO, names: Iterable[str] = ()) -> ImportReport:
-        """Take models out of a bundle; what is here already stays, and where that is all, only the index is read.
+        """Take models out of a bundle; what is here already stays; the bundle is read to its end in any case.
 
         Args:
             bundle: a file, or a stream of its bytes.
@@ -116,6 +116,8 @@ class _Import:
                 for sha256 in files.keys() & {sha256 for model in waiting for sha256 in _blobs(model)}:
                     self._cache.adopt(files[sha256], sha256)
                 return ImportReport(self._where, tuple(self._taken(plan, builds) for plan in plans))
+        # Not believed either before all of it was compared; and whoever writes it into a pipe has to come to its end.
+        self._reader.check(self._to.progress)
         return ImportReport(self._where, tuple(_as_it_was(plan) for plan in plans))
 
     def _missing(self, models: list[BundledModel]) -> dict[str, Content]:

@@ -1,16 +1,18 @@
 """What INT8 is calibrated on: what an entry names, or nothing, which means the built-in scenes."""
 
+import os
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mecha.catalog.schema import CalibrationConfig
-from mecha.errors import ConfigError, NotFoundError, QuantizationError
+from mecha.errors import ConfigError, NotFoundError, QuantizationError, UsageError
 from mecha.progress import Progress
 from mecha.service.fetch import Fetcher, Wanted
 from mecha.service.job import SCENES_SEED
 from mecha.store.manifest import ChosenCalibration
+from mecha.words import encodable
 
 if TYPE_CHECKING:
     from mecha.quantize.listing import Listing
@@ -121,11 +123,20 @@ def chosen_calibration(chosen: ChosenCalibration, root: Path, *, staged: Path | 
 
 def is_gathered(chosen: ChosenCalibration) -> bool:
     """Tell whether a calibration is made of frames that mecha gathered on this device."""
-    return Path(chosen.source).parts[0] == GATHERED_FOLDER
+    return Path(chosen.source).parts[:1] == (GATHERED_FOLDER,)
 
 
 def chosen_config(source: str, samples: int) -> CalibrationConfig:
-    """Return what a path means by its ending: a dataset file, a list, or photos and videos."""
+    """Return what a path means by its ending: a dataset file, a list, or photos and videos.
+
+    Raises:
+        UsageError: it is no text, and so can stand in no manifest.
+    """
+    if encodable(source) != source:
+        raise UsageError(
+            f"{encodable(source)}: got a path that is no UTF-8; expected one, since a manifest names it",
+            hint="Rename it; the names of photos in a folder may be any.",
+        )
     suffix = Path(source).suffix.lower()
     key = "data" if suffix in (".yaml", ".yml") else "list" if suffix == ".txt" else "path"
     return CalibrationConfig.model_validate({key: source, "samples": samples})
@@ -172,5 +183,6 @@ def _state_of(paths: tuple[Path, ...]) -> str:
     for path in paths:
         for file in photos_at(path):
             stat = file.stat()
-            state.update(f"{file.name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+            # A name need not be text.
+            state.update(os.fsencode(file.name) + f" {stat.st_size} {stat.st_mtime_ns}\n".encode())
     return state.hexdigest()

@@ -80,10 +80,22 @@ def gathered(source: "Live | Path", name: str, frames: int, project: Project, pr
     staged = unfinished_path(folder, "staging")
     try:
         count = gather(found if isinstance(source, Path) else source, staged, frames, progress)
-        samples = max(1, round(count * _CALIBRATED_SHARE))
-        yield Gathered(staged, ChosenCalibration(source=f"{GATHERED_FOLDER}/{name}", samples=samples))
+        yield Gathered(staged, _of_gathered(name, count))
     finally:
         discard(staged)
+
+
+def gathered_before(name: str, root: Path) -> ChosenCalibration | None:
+    """Return what frames that were gathered for a model are to calibration, None where there are none.
+
+    Args:
+        root: the project's folder.
+    """
+    from mecha.quantize.photos import photos_at
+
+    folder = root / GATHERED_FOLDER / name
+    count = len(photos_at(folder)) if folder.is_dir() else 0
+    return _of_gathered(name, count) if count else None
 
 
 def parse_count(count: int, option: str) -> int:
@@ -95,6 +107,11 @@ def parse_count(count: int, option: str) -> int:
     if not 1 <= count <= _MOST_FRAMES:
         raise UsageError(f"{option}: got {count}; expected a whole number from 1 to {_MOST_FRAMES}")
     return count
+
+
+def _of_gathered(name: str, count: int) -> ChosenCalibration:
+    samples = max(1, round(count * _CALIBRATED_SHARE))
+    return ChosenCalibration(source=f"{GATHERED_FOLDER}/{name}", samples=samples)
 
 
 def _from_root(source: Path, root: Path) -> str:

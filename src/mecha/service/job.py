@@ -7,6 +7,7 @@ from mecha.catalog.schema import QuantizeConfig
 from mecha.errors import DiskError, MechaError, NoSpaceError, QuantizationError
 from mecha.store.manifest import Int8Record, TunedSession
 from mecha.store.spec import Frozen, ModelSpec
+from mecha.words import encodable
 
 SCENES_SEED = 0
 _Kind = Literal["int8", "disk", "space"]
@@ -97,7 +98,7 @@ class FaultLine(Frozen):
     def of(cls, error: MechaError) -> Self:
         """Return the line that tells of an error."""
         kind: _Kind = next((kind for kind, known in _KINDS.items() if isinstance(error, known)), "int8")
-        return cls(kind=kind, message=str(error), hint=error.hint)
+        return cls(kind=kind, message=encodable(str(error)), hint=encodable(error.hint))
 
     def error(self, otherwise: str) -> MechaError:
         """Return the error to raise; `otherwise` is the hint where the line has none."""

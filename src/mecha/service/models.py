@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from mecha.catalog.catalog import load_catalog
+from mecha.catalog.catalog import load_catalog, pullable_names
 from mecha.catalog.schema import ModelCatalogEntry
-from mecha.errors import UsageError
+from mecha.errors import UnsupportedModelError, UsageError
 from mecha.progress import Progress, silent
 from mecha.project import Project, cache_dir, cache_quota_bytes
 from mecha.service.measurement import benched, evaluated, tuned
@@ -43,7 +43,7 @@ class ModelService:
 
     def __init__(self, project: Project, environ: Mapping[str, str], *, seeds: tuple[Path, ...] | None = None) -> None:
         self.project = project
-        self.store = ModelStore(project.models_dir)
+        self.store = ModelStore(project.models_dir, pullable=lambda: pullable_names(project))
         cache = BlobCache(
             cache_dir(environ),
             seeds=packaged_models() if seeds is None else seeds,
@@ -140,13 +140,27 @@ class ModelService:
 
         Raises:
             NotFoundError: the model is not pulled, or the source is not there.
+            UnsupportedModelError: as `require_fp32`.
             MechaError: as `gathered`.
         """
         from mecha.service.chosen import gathered
 
-        self.store.require(name)
+        self.require_fp32(name)
         with gathered(source, name, frames, self.project, progress) as found:
             return self._rebuilt(name, None, found.chosen, progress, staged=found.folder)
+
+    def require_fp32(self, name: str) -> None:
+        """Refuse a model of which no INT8 can be built.
+
+        Raises:
+            NotFoundError: it is not pulled.
+            UnsupportedModelError: its file is INT8 already.
+        """
+        if self.store.require(name).quantized:
+            raise UnsupportedModelError(
+                f"{name}: model.onnx is INT8 already; there is no FP32 to calibrate",
+                hint="`mecha models add FILE --name NAME` adds the FP32 that it was made of, as a model of its own.",
+            )
 
     def _rebuilt(
         self,
@@ -230,10 +244,10 @@ class ModelService:
             NotFoundError: neither a catalog nor the store knows it.
         """
         catalog = load_catalog(self.project)
-        published = self.store.published(name)
+        found = self.store.find(name)
         known = name in {entry.name for entry in catalog.entries}
-        entry = catalog.get(name) if known or published is None else None
-        return model_details(name, entry, published, catalog.layer_of(name) if known else "unlisted")
+        entry = catalog.get(name) if known or found is None else None
+        return model_details(name, entry, found, catalog.layer_of(name) if known else "unlisted")
 
     def verify(self, name: str) -> tuple[Fault, ...]:
         """Read every published file again and compare its digest with the manifest; the next pull heals what is found.

@@ -128,8 +128,14 @@ class Pull:
     def _chosen_for(self, published: PublishedModel | None) -> ChosenCalibration | None:
         asked = self._options.calibration
         if asked is None:
-            return published.manifest.int8.chosen if published else None
+            return published.manifest.int8.chosen if published else self._gathered()
         return asked if isinstance(asked, ChosenCalibration) else None
+
+    def _gathered(self) -> ChosenCalibration | None:
+        """Return the frames that were gathered for a model of which no manifest tells what was chosen."""
+        from mecha.service.chosen import gathered_before
+
+        return gathered_before(self._entry.name, self._place.project.root)
 
     def _key(self, fp32_sha256: str, quantize: QuantizeConfig, calibration: Calibration) -> str:
         return int8_key(self._entry, fp32_sha256, quantize, calibration.digest)

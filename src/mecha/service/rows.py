@@ -4,6 +4,7 @@ from typing import Any
 
 from mecha.catalog.schema import ModelCatalogEntry
 from mecha.service.report import ModelRow, PullReport
+from mecha.store.damage import marked
 from mecha.store.published import INT8_FILE, MODEL_FILE, BrokenModel, PublishedModel
 
 
@@ -41,12 +42,15 @@ def model_row(
 
 
 def model_details(
-    name: str, entry: ModelCatalogEntry | None, published: PublishedModel | None, source: str
+    name: str, entry: ModelCatalogEntry | None, found: PublishedModel | BrokenModel | None, source: str
 ) -> dict[str, Any]:
     """Return what `models show --json` writes; arguments as those of `model_row`."""
+    published = found if isinstance(found, PublishedModel) else None
     return {
         "schema": 1,
         "name": name,
+        "state": model_row(name, entry, found, source).state,
+        "fault": _fault(found),
         "source": source,
         "licence": (entry.license if entry else None) or (published.manifest.licence if published else "unknown"),
         "catalog": entry.model_dump(mode="json", exclude_none=True) if entry else None,
@@ -55,6 +59,15 @@ def model_details(
         "manifest": published.manifest.model_dump(mode="json", by_alias=True) if published else None,
         "tuned_here": _is_tuned_here(published),
     }
+
+
+def _fault(found: PublishedModel | BrokenModel | None) -> str | None:
+    """Return why a model is broken, None where it is not known to be."""
+    if isinstance(found, BrokenModel):
+        return found.reason
+    if found is None or not found.suspect:
+        return None
+    return f"{', '.join(marked(found.path)) or 'a file'}: got other content; expected what the manifest says"
 
 
 def _is_tuned_here(published: PublishedModel | None) -> bool:

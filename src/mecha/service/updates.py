@@ -26,7 +26,7 @@ from mecha.service.publication import Place
 from mecha.service.pull import Pull
 from mecha.service.report import FileNews, ModelNews, RollbackReport, UpdateReport, Version
 from mecha.service.request import PullOptions
-from mecha.store.blobs import BlobCache
+from mecha.store.blobs import BlobCache, packaged_models
 from mecha.store.digests import sha256_of
 from mecha.store.lockfile import LockedFile, LockFile
 from mecha.store.models import ModelStore
@@ -36,6 +36,9 @@ from mecha.store.published import MODEL_FILE, BrokenModel, PublishedModel
 _SILENT_IN_A_ROW = 2
 _SILENT = "not asked: the Hub did not answer for the models before"
 _UPDATE = PullOptions(update=True)
+
+_Ask = Callable[[Wanted], RemoteFile]
+"""Asks the Hub what a file is today."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,17 +76,22 @@ class Updates:
         locked = project_lock(self.project).entries()
         listed = {entry.name: entry for entry in load_catalog(self.project).entries}
         source, silent, news = self.source(), 0, list[ModelNews]()
+
+        def ask(wanted: Wanted) -> RemoteFile:
+            nonlocal silent
+            if silent >= _SILENT_IN_A_ROW:
+                raise NetworkError(_SILENT)
+            remote = source.resolve(wanted.repo, wanted.filename, revision=wanted.revision, repo_type=wanted.repo_type)
+            silent = 0
+            return remote
+
         for name in sorted(set(names) or found):
             model = found[name]
             if isinstance(model, BrokenModel):
                 news.append(ModelNews(name, "broken", reason=model.reason, hint=_heal(name)))
                 continue
-            if silent >= _SILENT_IN_A_ROW:
-                news.append(ModelNews(name, "unknown", reason=_SILENT, exit_code=NetworkError.exit_code))
-                continue
             try:
-                news.append(_news(model, listed.get(name), self.project, source, self.place(name).cache, locked))
-                silent = 0
+                news.append(_news(model, listed.get(name), self.project, ask, self.place(name).cache, locked))
             except MechaError as error:
                 silent = silent + 1 if type(error) is NetworkError else 0
                 news.append(ModelNews(name, "unknown", reason=str(error), hint=error.hint, exit_code=error.exit_code))
@@ -163,7 +171,7 @@ def _news(
     published: PublishedModel,
     listed: ModelCatalogEntry | None,
     project: Project,
-    source: Source,
+    ask: _Ask,
     cache: BlobCache,
     locked: tuple[LockedFile, ...],
 ) -> ModelNews:
@@ -173,7 +181,7 @@ def _news(
         # Calibrated on frames of the user's own: the photos that the catalog names are not used.
         wanted = tuple(file for file in wanted if file.repo_type == "model")
     pins = pins_of(published)
-    files = tuple(_file_news(file, locked_of(file, locked) or locked_of(file, pins), source, cache) for file in wanted)
+    files = tuple(_file_news(file, locked_of(file, locked) or locked_of(file, pins), ask, cache) for file in wanted)
     fp32, record = files[0], published.manifest.files[MODEL_FILE]
     if any(file.changed for file in files):
         return ModelNews(published.name, "outdated", files=files)
@@ -189,7 +197,7 @@ def _news(
     return ModelNews(published.name, "current", files=files)
 
 
-def _file_news(wanted: Wanted, pin: LockedFile | None, source: Source, cache: BlobCache) -> FileNews:
+def _file_news(wanted: Wanted, pin: LockedFile | None, ask: _Ask, cache: BlobCache) -> FileNews:
     locked = None if pin is None else Version(pin.revision, pin.sha256, pin.size_bytes)
     if wanted.file is not None:
         if not wanted.file.is_file():
@@ -197,13 +205,22 @@ def _file_news(wanted: Wanted, pin: LockedFile | None, source: Source, cache: Bl
             return _told(wanted, locked, locked, changed=False, note=f"{wanted.file}: no such file any more")
         newest = Version("", sha256_of(wanted.file), wanted.file.stat().st_size)
         return _told(wanted, locked, newest, changed=pin is None or newest.sha256 != pin.sha256)
-    remote = source.resolve(wanted.repo, wanted.filename, revision=wanted.revision, repo_type=wanted.repo_type)
+    if wanted.sha256 is not None and _is_packaged(wanted.sha256):
+        # It comes with mecha, and may be in no repo: another one comes with another version of mecha.
+        kept = locked if locked is not None and locked.sha256 == wanted.sha256 else None
+        newest = kept or Version(wanted.revision, wanted.sha256, wanted.size_bytes)
+        return _told(wanted, locked, newest, changed=kept is None)
+    remote = ask(wanted)
     newest = Version(remote.commit, remote.sha256, remote.size_bytes)
     if wanted.sha256 is not None:
         other = remote.sha256 is not None and remote.sha256 != wanted.sha256
         note = f"{wanted.revision} has another file now; the catalog pins sha256 {wanted.sha256}" if other else ""
         return _told(wanted, locked, newest, changed=pin is None or pin.sha256 != wanted.sha256, note=note)
     return _told(wanted, locked, newest, changed=pin is None or _is_other(pin, remote, cache))
+
+
+def _is_packaged(sha256: str) -> bool:
+    return any(sha256_of(file) == sha256 for file in packaged_models())
 
 
 def _told(wanted: Wanted, locked: Version | None, newest: Version | None, *, changed: bool, note: str = "") -> FileNews:

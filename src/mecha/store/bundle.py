@@ -143,6 +143,10 @@ class BundleReader:
         self._require_end()
         return {digest: folder / digest for digest in wanted}
 
+    def check(self, progress: Progress = silent) -> None:
+        """Read the bundle to its end and compare every file with the index, as `extract` does; nothing is written."""
+        self.extract((), Path(), progress)
+
     def _first(self) -> bytes:
         """Return the bytes of the index."""
         block = self._read(_BLOCK)

@@ -74,6 +74,14 @@ def mark(folder: Path, files: Iterable[str]) -> None:
             (folder / _MARK).unlink(missing_ok=True)
 
 
+def marked(folder: Path) -> tuple[str, ...]:
+    """Return the names of files in which somebody found damage."""
+    try:
+        return tuple((folder / _MARK).read_text(encoding="utf-8").splitlines())
+    except (OSError, ValueError):
+        return ()
+
+
 def is_marked(folder: Path) -> bool:
     """Tell whether somebody found a damaged file in the folder of a model."""
     return (folder / _MARK).exists()

@@ -1,6 +1,6 @@
 """Published models: folders of models/ that appear whole, with a manifest that was written last."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from hashlib import sha256
@@ -35,6 +35,7 @@ from mecha.store.published import (
     read_manifest,
     require_complete,
 )
+from mecha.words import did_you_mean
 
 # A reader may be stopped anywhere while writers go on: absence and damage count only when several looks agree.
 _LOOKS = 10
@@ -48,11 +49,19 @@ class ModelStore:
     Args:
         models_dir: the folder; made when something is published.
         swap: how two folders change places in one step.
+        pullable: gives the names that a pull knows, None where nobody can tell; for the hint at a model that is not
+            there.
     """
 
-    def __init__(self, models_dir: Path, *, swap: Exchange = exchange) -> None:
+    def __init__(
+        self,
+        models_dir: Path,
+        *,
+        swap: Exchange = exchange,
+        pullable: Callable[[], Collection[str] | None] = lambda: None,
+    ) -> None:
         self.models_dir = models_dir
-        self._swap = swap
+        self._swap, self._pullable = swap, pullable
 
     def find(self, name: str) -> PublishedModel | BrokenModel | None:
         """Return what is published under a name, None when nothing is."""
@@ -86,6 +95,15 @@ class ModelStore:
                 hint=f"`mecha models pull {name}` makes it whole again.",
             )
         return found
+
+    def require_any(self, name: str) -> None:
+        """Refuse a name under which nothing is published, not even what cannot be used.
+
+        Raises:
+            NotFoundError: it was not pulled.
+        """
+        if not is_model_name(name) or current_dir(self.models_dir / name) is None:
+            raise self._not_pulled(name)
 
     def refuse_newer(self, name: str) -> None:
         """Refuse to put something in the place of what a newer mecha has published.
@@ -193,8 +211,7 @@ class ModelStore:
             NotFoundError: there is none.
             DiskError: it is still there.
         """
-        if not is_model_name(name) or current_dir(self.models_dir / name) is None:
-            raise self._not_pulled(name)
+        self.require_any(name)
         # In this order: without the model, what it was before would count.
         discard(previous_dir(self.models_dir / name))
         discard(self.models_dir / name)
@@ -251,9 +268,13 @@ class ModelStore:
             return BrokenModel(name, f"{file}: {(error.strerror or str(error)).lower()}")
 
     def _not_pulled(self, name: str) -> NotFoundError:
+        fault = f'model "{name}" is not pulled: {self.models_dir / name} has no {MANIFEST_FILE}'
+        known = self._pullable()
+        if known is None or name in known:
+            return NotFoundError(fault, hint=f"`mecha models pull {name}` pulls it.")
         return NotFoundError(
-            f'model "{name}" is not pulled: {self.models_dir / name} has no {MANIFEST_FILE}',
-            hint=f"`mecha models pull {name}` pulls it.",
+            f"{fault}, and it is not in the catalog{did_you_mean(name, known)}",
+            hint="`mecha models list` shows what can be pulled.",
         )
 
 
