@@ -39,6 +39,11 @@ def test_a_few_letters_are_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
         ("b'authorization', b'Basic dXNlcjpwYXNz'", "b'authorization', b'Basic ***'"),
         ("https://user:pass@host/x", "https://***@host/x"),
         ("https://host/x?X-Amz-Signature=00ff&y=1", "https://host/x?X-Amz-Signature=***&y=1"),
+        ('"rtsp://user:p@ss@host/x"', '"rtsp://***@host/x"'),
+        (
+            "rtsp://host/user=a&password=b&channel=1 -> x?PWD=c",
+            "rtsp://host/user=a&password=***&channel=1 -> x?PWD=***",
+        ),
         ("owner/name@main at https://host/a@b", "owner/name@main at https://host/a@b"),
     ],
 )
@@ -72,7 +77,7 @@ def test_a_failure_that_nobody_foresaw_is_a_sentence() -> None:
     done = subprocess.run([sys.executable, "-c", FAILS], capture_output=True, text=True, check=False,
                           env={"HF_TOKEN": TOKEN})  # fmt: skip
 
-    assert done.returncode == 1
+    assert done.returncode == 70
     assert done.stderr == (
         "error: mecha failed where it should not: ValueError: sent ***\n"
         "  next: The same command with MECHA_LOG=debug shows where; please report it.\n"

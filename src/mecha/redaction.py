@@ -3,9 +3,7 @@
 import logging
 import os
 import re
-import sys
 import traceback
-from types import TracebackType
 
 HIDDEN = "***"
 
@@ -16,11 +14,13 @@ _kept: set[str] = set()
 _SHAPES = (
     re.compile(r"\b()hf_[A-Za-z0-9]{8,}"),
     re.compile(r"(?i)\b((?:bearer|basic)\s+)[A-Za-z0-9._~+/=-]{6,}"),
-    re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://)[^/\s@'\"]+(?=@)"),
+    re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://)[^/\s'\"]+(?=@)"),
     re.compile(
         r"(?i)([?&](?:x-amz-(?:signature|credential|security-token)|x-goog-(?:signature|credential)|signature|sig|token|"
         r"key-pair-id|policy)=)[^&\s'\"]+"
     ),
+    # Cheap cameras take them in the query or in the path.
+    re.compile(r"(?i)([?&/_](?:password|passwd|passwort|pass|pwd|psw|secret|auth)=)[^&/\s'\"]+"),
 )
 
 
@@ -52,14 +52,11 @@ class RedactingFormatter(logging.Formatter):
         return redacted(super().format(record))
 
 
-def hide_from_traces() -> None:
-    """Let a failure that nobody foresaw end as a sentence; its trace, without secrets, is for `MECHA_LOG=debug`."""
-    sys.excepthook = _unforeseen
-
-
-def _unforeseen(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    if os.environ.get("MECHA_LOG", "").lower() == "debug":
-        sys.stderr.write(redacted("".join(traceback.format_exception(kind, error, trace))))
-    what = f"{kind.__name__}: {error}" if str(error) else kind.__name__
-    sys.stderr.write(redacted(f"error: mecha failed where it should not: {what}\n"))
-    sys.stderr.write("  next: The same command with MECHA_LOG=debug shows where; please report it.\n")
+def unforeseen(error: BaseException) -> str:
+    """Return a failure that nobody foresaw as lines without secrets; its trace is for `MECHA_LOG=debug`."""
+    trace = "".join(traceback.format_exception(error)) if os.environ.get("MECHA_LOG", "").lower() == "debug" else ""
+    what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return redacted(
+        f"{trace}error: mecha failed where it should not: {what}\n"
+        "  next: The same command with MECHA_LOG=debug shows where; please report it.\n"
+    )

@@ -79,6 +79,31 @@ def test_a_state_tells_of_changes_only_and_faults_are_of_one_file_each() -> None
     assert state.catalog_fault == "no catalog"
 
 
+def test_what_a_node_does_not_take_of_its_config_is_a_fault_until_it_does_or_begins_anew() -> None:
+    state = DaemonState()
+    fault = {"event": "config", "node": "camera", "fault": "config.json:1: sorce: unknown key"}
+    begun = {"event": "state", "node": "camera", "state": "starting", "pid": 8, "restarts": 1, "reason": ""}
+    told = []
+    for event in (
+        fault,
+        {**begun, "state": "paused"},
+        {**fault, "fault": ""},
+        fault,
+        begun,
+        fault,
+        {**begun, "state": "ended", "pid": None},
+    ):
+        state.take_event(event)
+        told.append(state.catalog_fault)
+    assert told == [fault["fault"], fault["fault"], "", fault["fault"], "", fault["fault"], ""]
+    state.take_event(fault)
+    state.set_fault("camera", fault["fault"])
+    assert state.catalog_fault == fault["fault"]
+    state.set_fault("camera", "")
+    state.forget_node("camera")
+    assert state.catalog_fault == ""
+
+
 def test_no_state_shows_a_password() -> None:
     state = DaemonState()
     address = "http://you:hunter2hunter2@mirror: no answer"

@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -43,7 +44,11 @@ def live(file: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Iterat
     live.stop()
 
 
-def opened(root: Path, environ: dict[str, str] | None = None) -> LiveConfig[Config]:
+def opened(
+    root: Path,
+    environ: dict[str, str] | None = None,
+    on_fault: Callable[[str], None] = lambda fault: None,
+) -> LiveConfig[Config]:
     live = LiveConfig(
         Config,
         (root / COMMON, root / ROBOT),
@@ -51,6 +56,7 @@ def opened(root: Path, environ: dict[str, str] | None = None) -> LiveConfig[Conf
         environ or {},
         log=logging.getLogger("n"),
         on_change=lambda: None,
+        on_fault=on_fault,
     )
     live.start()
     return live
@@ -146,6 +152,18 @@ def test_a_fault_is_told_again_only_when_it_is_another(
     ]
 
 
+def test_a_fault_is_handed_on_and_so_is_its_end(file: Path, tmp_path: Path) -> None:
+    told: list[str] = []
+    live = opened(tmp_path, on_fault=told.append)
+    file.write_text('{"use_int9": true}')
+    wait_for(lambda: len(told) == 1)
+    file.write_text('{"use_int8": false}')
+    wait_for(lambda: len(told) == 2)
+    live.stop()
+
+    assert told == [f'{COMMON}:1: use_int9: unknown key; did you mean "use_int8"?', ""]
+
+
 def test_the_same_config_in_another_spelling_is_no_change(
     file: Path, live: LiveConfig[Config], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -209,6 +227,20 @@ def test_a_stopped_watch_tells_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"late")
 
     assert seen == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="inotify is of Linux")
+def test_an_event_that_comes_while_a_watch_stops_is_no_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    from watchdog.observers.api import EventQueue, ObservedWatch
+    from watchdog.observers.inotify import InotifyEmitter
+
+    watch = FileWatch((tmp_path / "a",), lambda contents: None)
+    watch.start()
+    watch.stop()
+
+    InotifyEmitter(EventQueue(), ObservedWatch(str(tmp_path), recursive=False)).queue_events(0)
+
+    assert caplog.records == []
 
 
 def test_a_watch_whose_files_cannot_be_listed_goes_on_when_they_can(tmp_path: Path) -> None:

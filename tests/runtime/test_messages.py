@@ -125,3 +125,9 @@ def test_keys_of_a_newer_version_are_passed_over_and_a_newer_schema_is_not() -> 
     with pytest.raises(ConfigError) as caught:
         DetectionsMessage.decode(sample_of(grown(result, schema=2)))
     assert str(caught.value) == "/t:1: schema: got 2; expected 1"
+
+
+def test_half_of_a_letter_that_a_node_sends_does_not_end_it() -> None:
+    payload, _ = JsonMessage({"file": "foto\udce4.jpg"}).encode()
+
+    assert JsonMessage.decode(sample_of(payload)).data == {"file": "foto?.jpg"}

@@ -124,9 +124,8 @@ def test_a_message_that_says_what_cannot_be_is_damage(tmp_path: Path, head: byte
     import zlib
 
     path = tmp_path / "a.rec"
-    write(path, [])
-    with path.open("ab") as file:
-        file.write(struct.pack("<II", len(head), zlib.crc32(head)) + head)
+    first = struct.pack("<Q", 1_700_000_000_000_000_000)
+    path.write_bytes(MAGIC + first + struct.pack("<II", len(head), zlib.crc32(head)) + head)
 
     with pytest.raises(IntegrityError, match="byte 34: got other bytes"):
         list(Recording(path))
@@ -148,6 +147,12 @@ def test_what_is_no_recording_is_told(tmp_path: Path) -> None:
     )
     assert caught.value.hint == "`mecha record FILE` makes one."
     assert str(missing.value) == f"{tmp_path}/nothing.rec: no such file"
+
+
+def test_a_recording_without_a_message_leaves_no_file(tmp_path: Path) -> None:
+    write(tmp_path / "a.rec", [])
+
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_nothing_is_written_over(tmp_path: Path) -> None:

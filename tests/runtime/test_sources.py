@@ -2,6 +2,7 @@
 
 import os
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -62,6 +63,39 @@ def test_a_folder_gives_its_pictures_by_name_and_may_begin_again(tmp_path: Path)
         frames = [source.read() for _ in range(7)]
     assert [Path(frame.source).name[0] for frame in frames if frame] == list("abcabca")
     assert [frame.sequence for frame in frames if frame] == list(range(7))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_a_picture_whose_name_is_not_utf8_is_told_by_a_name_that_is(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"k\xfche")
+    folder.mkdir()
+    # OpenCV itself cannot write such a name.
+    picture(tmp_path, "a.png", 7).rename(folder / os.fsdecode(b"foto\xe4.png"))
+
+    with open_source(str(folder)) as source:
+        frames = list(source)
+    (folder / os.fsdecode(b"foto\xe4.png")).write_bytes(b"x")
+    with open_source(str(folder)) as source, pytest.raises(IntegrityError) as torn:
+        source.read()
+
+    assert source.name == f"{tmp_path}/k\\udcfche"
+    assert [frame.source for frame in frames] == [f"{tmp_path}/k\\udcfche/foto\\udce4.png"]
+    assert str(torn.value) == (
+        f"{tmp_path}/k\\udcfche/foto\\udce4.png: got 1 bytes that cannot be decoded; "
+        "expected a whole JPEG, PNG, BMP, WebP or TIFF"
+    )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_a_video_whose_name_is_not_utf8_is_refused_before_opencv_ends_the_process(video: Path) -> None:
+    named = video.rename(video.with_name(os.fsdecode(b"v\xe4.avi")))
+
+    with pytest.raises(ConfigError) as refused:
+        open_source(str(named))
+
+    assert str(refused.value) == (
+        f"source {video.parent}/v\\udce4.avi: got a video whose name is not UTF-8; expected one that is"
+    )
 
 
 def test_a_pattern_gives_the_pictures_that_match(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
@@ -15,6 +15,9 @@ from mecha.runtime.process import exit_words
 from mecha.runtime.restart import RestartPolicy
 from mecha.runtime.stop_order import stop_order
 from tests.runtime.projects import COUNTER, STUBBORN, TICKER, configure, make_project
+
+if TYPE_CHECKING:
+    from mecha.runtime.supervisor import Supervisor
 
 CRASHER = """
     import os
@@ -155,6 +158,28 @@ def test_a_node_that_does_not_end_is_killed(tmp_path: Path) -> None:
     assert any(line.startswith("[ERROR] stubborn: does not end, and is killed (") for line in run.lines)
     # Other tests may have left a helper of their own, such as multiprocessing's resource tracker.
     assert not [child for child in psutil.Process().children() if "stubborn" in child.cmdline()]
+
+
+def test_a_node_that_is_not_given_its_time_to_end_is_no_error(tmp_path: Path) -> None:
+    root = make_project(tmp_path, ticker=TICKER, stubborn=STUBBORN)
+    run = Run(root)
+    begun: list[Supervisor] = []
+
+    def twice(event: dict[str, Any]) -> None:
+        if (event["node"], event.get("state")) in {("stubborn", "running"), ("stubborn", "stopping")}:
+            begun[0].stop()
+
+    run_dev(
+        find_project(root, os.environ),
+        (),
+        DevOptions(),
+        run.lines.append,
+        twice,
+        on_begin=lambda supervisor, bus: begun.append(supervisor),
+    )
+
+    assert any(line.startswith("[WARNING] stubborn: is killed, as the run is to end at once (") for line in run.lines)
+    assert not [line for line in run.lines if line.startswith("[ERROR]")]
 
 
 def test_a_source_on_the_command_line_beats_the_config(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from mecha.errors import NetworkError, NotFoundError
 from mecha.project import BusSettings
-from mecha.runtime.bus import Sample
+from mecha.runtime.bus import Sample, Use
 from mecha.runtime.bus.place import BusPlace
 from mecha.runtime.recording import Recording
 from tests.runtime.projects import COUNTER, TICKER, configure, make_project
@@ -114,11 +114,32 @@ def test_topics_are_listed_shown_and_measured(root: Path, start: Start) -> None:
     assert pace["hz"] > 0
 
 
+def test_a_recording_of_nothing_is_told_and_leaves_no_file(root: Path, run_time_folder: Path) -> None:
+    with BusPlace(root, os.environ).hosted(BusSettings()) as (bus, _):
+        bus.announce(Use("/count", writes=True, node="counter", message="JsonMessage"))
+        named = run(root, "record", "a.rec", "--topic", "/cuont", "--topic", "/count", "--duration", "0.1s")
+        every = run(root, "record", "a.rec", "--duration", "0.1s")
+
+    assert (named.returncode, named.stdout, named.stderr) == (
+        4,
+        "",
+        '/cuont: no node writes it now; did you mean "/count"?\n'
+        "recording to a.rec; Ctrl-C ends it\n"
+        "error: a.rec: nothing came on /cuont or /count that could be recorded; no file is left\n"
+        "  next: `mecha topic list` shows what is sent, and by whom.\n",
+    )
+    assert "error: a.rec: nothing came on any topic that could be recorded; no file is left\n" in every.stderr
+    assert every.returncode == 4
+    assert not (root / "a.rec").exists()
+
+
 def test_a_disk_without_room_ends_a_recording(root: Path, run_time_folder: Path) -> None:
     with mounted(root / "full", "size=60m"), BusPlace(root, os.environ).hosted(BusSettings()):
         done = run(root, "record", "full/a.rec")
 
-    assert (done.returncode, done.stdout) == (7, "full/a.rec: 0 messages in 0.0 s, 26 B\n")
+        left = (root / "full" / "a.rec").exists()
+
+    assert (done.returncode, done.stdout, left) == (7, "", False)
     assert "error: full/a.rec: cannot write: " in done.stderr
     assert "and 64.0 MB stay free" in done.stderr
 
@@ -166,5 +187,16 @@ def test_a_project_that_does_not_run_is_told(root: Path) -> None:
 
 def test_calls_that_make_no_sense_are_told(root: Path) -> None:
     both = run(root, "replay", "a.rec", "--fast", "--speed", "2")
+    no_slash, empty, pattern = (
+        run(root, "topic", "echo", "camera/state"),
+        run(root, "topic", "hz", ""),
+        run(root, "record", "a.rec", "--topic", "/a/**"),
+    )
 
+    for done, got in ((no_slash, "camera/state"), (empty, ""), (pattern, "/a/**")):
+        assert (done.returncode, done.stderr) == (
+            2,
+            f'error: topic: got "{got}"; expected words that each begin with a slash, as in /camera/rgb\n'
+            "  next: A word holds letters, digits, `_`, `.` and `-`.\n",
+        )
     assert both.stderr == "error: --fast and --speed: got both; expected one of them\n"

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from mecha.cli.context import required_project
+from mecha.redaction import redacted
 
 app = typer.Typer(
     help="Read and change what a node runs with.", no_args_is_help=True, rich_markup_mode=None, add_completion=False
@@ -22,7 +23,10 @@ def get(
     key: Annotated[str | None, typer.Argument(metavar="[KEY]", help="One key, dotted for tables in tables.")] = None,
     environment: Environment = None,
 ) -> None:
-    """Print what NODE runs with, all layers together, or the value of one KEY; JSON in both cases."""
+    """Print what NODE runs with, all layers together, or the value of one KEY; JSON in both cases.
+
+    It is for programs: passwords of addresses are in it as the files have them.
+    """
     from mecha.runtime.settle import effective_config, value_at
 
     config = effective_config(required_project(environment), node, os.environ)
@@ -39,7 +43,8 @@ def set_key(
 ) -> None:
     """Write one value; a node that runs follows within two seconds. Nothing is written that NODE would refuse."""
     from mecha.runtime.settle import set_value
+    from mecha.runtime.sources.address import without_password
 
     project = required_project(environment)
     file = set_value(project, node, key, value, os.environ)
-    typer.echo(f"{file.relative_to(project.root)}: {key} = {value}")
+    typer.echo(f"{file.relative_to(project.root)}: {key} = {redacted(without_password(value))}")

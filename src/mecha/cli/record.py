@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mecha.cli.context import bytes_text, count_text, echo_json, required_project
-from mecha.errors import DiskError
+from mecha.cli.context import bytes_text, count_text, echo_json, required_root
+from mecha.cli.topic import LISTEN_S, require_topic, say_who_writes
+from mecha.errors import DiskError, NotFoundError
+from mecha.words import alternatives
 
 if TYPE_CHECKING:
     from mecha.runtime.recorder import Recorder
@@ -29,25 +31,29 @@ def record(
 ) -> None:
     """Write the messages of a running project into FILE, for `mecha replay FILE`.
 
-    A frame takes its pixels: 1080p at 30 a second is 187 MB a second.
+    A frame takes its pixels: 1080p at 30 a second is 187 MB a second. Where nothing comes no file is left, and the exit
+    code is 4.
     """
     import os
 
     from mecha.cli.dev import parse_duration
-    from mecha.runtime.bus import checked_topic
     from mecha.runtime.bus.place import BusPlace
     from mecha.runtime.recorder import Recorder
     from mecha.runtime.recording import RecordingWriter
     from mecha.runtime.signals import signals_to
 
     duration_s = parse_duration(duration) if duration else None
-    for topic in topics or ():
-        checked_topic(topic)
-    with BusPlace(required_project().root, os.environ).joined() as bus, RecordingWriter(file, time.time_ns()) as writer:
+    named = tuple(dict.fromkeys(topics or ()))
+    for topic in named:
+        require_topic(topic)
+    with BusPlace(required_root(), os.environ).joined() as bus, RecordingWriter(file, time.time_ns()) as writer:
+        uses = bus.uses(LISTEN_S) if named else ()
+        for topic in named:
+            say_who_writes(topic, uses)
         recorder = Recorder(writer)
-        for topic in dict.fromkeys(topics or ()):
+        for topic in named:
             bus.subscribe(topic, recorder.put)
-        if not topics:
+        if not named:
             bus.subscribe_all(recorder.put)
         if not as_json:
             typer.echo(f"recording to {file}; Ctrl-C ends it", err=True)
@@ -55,8 +61,15 @@ def record(
             with signals_to(recorder.stop):
                 recorder.run(duration_s)
         except DiskError:
-            _report(writer, recorder, as_json=as_json)
+            if writer.contents.messages:
+                _report(writer, recorder, as_json=as_json)
             raise
+    if not writer.contents.messages:
+        raise NotFoundError(
+            f"{file}: nothing came on {alternatives(named) if named else 'any topic'} that could be recorded; "
+            "no file is left",
+            hint="`mecha topic list` shows what is sent, and by whom.",
+        )
     _report(writer, recorder, as_json=as_json)
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mecha.cli.context import bytes_text, echo_json, required_project
+from mecha.cli.context import bytes_text, echo_json, required_root
+from mecha.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -26,7 +27,7 @@ app = typer.Typer(
 Topic = Annotated[str, typer.Argument(metavar="TOPIC", help="As in /vision/object/detections.")]
 Duration = Annotated[str | None, typer.Option("--duration", metavar="TIME", help="Stop after 30s, 5m, 1h.")]
 
-_LISTEN_S = 1.0
+LISTEN_S = 1.0
 _TURN_S = 0.2
 _WAITING = 1000
 
@@ -46,7 +47,7 @@ def list_topics(
     with _running_bus() as bus:
         began_s = time.monotonic()
         subscription = bus.subscribe_all(count)
-        uses = bus.uses(_LISTEN_S)
+        uses = bus.uses(LISTEN_S)
         subscription.close()
         rows = topic_rows(uses, heard, time.monotonic() - began_s)
     if as_json:
@@ -66,6 +67,7 @@ def echo(
 
     from mecha.runtime.topics import readable
 
+    require_topic(topic)
     waiting: Queue[dict[str, Any]] = Queue(_WAITING)
     lost = 0
 
@@ -78,7 +80,7 @@ def echo(
 
     with _running_bus() as bus:
         bus.subscribe(topic, take)
-        _say_who_writes(topic, bus.uses(_LISTEN_S))
+        say_who_writes(topic, bus.uses(LISTEN_S))
         shown = told = 0
         while count is None or shown < count:
             try:
@@ -105,6 +107,7 @@ def hz(
     from mecha.cli.dev import parse_duration
     from mecha.runtime.topics import PaceMeter
 
+    require_topic(topic)
     duration_s = parse_duration(duration) if duration else None
     meter, lock = PaceMeter(), Lock()
 
@@ -116,15 +119,15 @@ def hz(
     with _running_bus() as bus:
         bus.subscribe(topic, take)
         began_s = time.monotonic()
-        _say_who_writes(topic, bus.uses(_LISTEN_S))
+        say_who_writes(topic, bus.uses(LISTEN_S))
         while True:
             with lock:
-                pace = meter.pace()
+                pace = meter.pace(time.monotonic())
             if as_json:
                 echo_json({"schema": 1, "topic": topic} | pace.to_json())
             else:
                 typer.echo(f"{topic}: {pace_text(pace)}")
-            left_s = _LISTEN_S if duration_s is None else min(_LISTEN_S, began_s + duration_s - time.monotonic())
+            left_s = LISTEN_S if duration_s is None else min(LISTEN_S, began_s + duration_s - time.monotonic())
             if left_s <= 0:
                 break
             time.sleep(left_s)
@@ -141,11 +144,25 @@ def _running_bus() -> "Iterator[ZenohBus]":
 
     from mecha.runtime.bus.place import BusPlace
 
-    with BusPlace(required_project().root, os.environ).joined() as bus:
+    with BusPlace(required_root(), os.environ).joined() as bus:
         yield bus
 
 
-def _say_who_writes(topic: str, uses: "Iterable[Use]") -> None:
+def require_topic(text: str) -> None:
+    """Refuse an argument that cannot name a topic.
+
+    Raises:
+        UsageError: it is none.
+    """
+    from mecha.runtime.bus import checked_topic
+
+    try:
+        checked_topic(text)
+    except ConfigError as error:
+        raise UsageError(str(error), hint=error.hint) from error
+
+
+def say_who_writes(topic: str, uses: "Iterable[Use]") -> None:
     """Say that nobody writes a topic: whoever mistyped it would wait for ever."""
     from mecha.words import did_you_mean
 
@@ -172,8 +189,12 @@ def list_lines(rows: "Iterable[TopicRow]") -> list[str]:
 
 def pace_text(pace: "Pace") -> str:
     """Return how messages come, on one line."""
+    if pace.silent_s is None:
+        return "nothing yet"
+    if pace.hz == 0:
+        return f"nothing for {pace.silent_s:.0f} s"
     if pace.hz is None or pace.shortest_ms is None or pace.longest_ms is None or pace.bytes_per_s is None:
-        return "nothing yet" if pace.messages == 0 else "one message yet"
+        return "one message yet"
     return (
         f"{pace.hz:.1f} a second, {pace.shortest_ms:.1f} to {pace.longest_ms:.1f} ms apart, "
         f"{bytes_text(round(pace.bytes_per_s))} a second, {pace.missing} missing"

@@ -138,6 +138,7 @@ class DaemonState:
         """Say nothing of a node any more: the project has it no longer."""
         with self._lock:
             self._nodes.pop(name, None)
+            self._faults.pop(_of_process(name), None)
 
     def take_event(self, event: Mapping[str, Any]) -> None:
         """Take in an event of a node or of its supervisor; see `mecha.runtime.events`."""
@@ -147,6 +148,10 @@ class DaemonState:
         kind = event["event"]
         if kind == "state":
             self.set_node(name, **{key: event[key] for key in ("state", "pid", "restarts", "reason")})
+            if event["pid"] is None or event["state"] == "starting":
+                self.set_fault(_of_process(name), "")
+        elif kind == "config":
+            self.set_fault(_of_process(name), event["fault"])
         elif kind == "stats":
             self.set_node(name, stats={key: value for key, value in event.items() if key not in {"event", "node"}})
         elif kind == "error":
@@ -165,7 +170,8 @@ class DaemonState:
         What runs goes on with what it had read before.
         """
         with self._lock:
-            return "\n".join(text for _, text in sorted(self._faults.items()) if text)
+            # A node and its daemon say the same of a file that neither can read.
+            return "\n".join(dict.fromkeys(text for _, text in sorted(self._faults.items()) if text))
 
     def set_fault(self, source: str, text: str) -> None:
         """Say what is wrong with one of these files, "" for nothing; `source` tells it from the others."""
@@ -182,6 +188,11 @@ class DaemonState:
         """Say why the Hub cannot be reached, "" when it can."""
         with self._lock:
             self._mirror_fault = redacted(text)
+
+
+def _of_process(node: str) -> str:
+    """Return the source of faults that a node finds in its config, beside those that the daemon finds there itself."""
+    return f"{node} itself"
 
 
 _OF_EVENT = ("name", "state", "reason", "stage", "completed", "total")

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mecha.errors import DiskError, IntegrityError, NotFoundError, UsageError
+from mecha.words import encodable
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg"})
@@ -48,13 +49,14 @@ def read_image(path: Path) -> NDArray[np.uint8]:
         DiskError: the file cannot be read.
         IntegrityError: the file is empty, damaged or no picture.
     """
+    where = encodable(str(path))
     try:
         data = path.read_bytes()
     except FileNotFoundError as error:
-        raise NotFoundError(f"{path}: no such file") from error
+        raise NotFoundError(f"{where}: no such file") from error
     except OSError as error:
-        raise DiskError(f"{path}: cannot be read: {error.strerror}") from error
-    return decode_image(data, where=str(path))
+        raise DiskError(f"{where}: cannot be read: {error.strerror}") from error
+    return decode_image(data, where=where)
 
 
 def decode_image(data: bytes, *, where: str) -> NDArray[np.uint8]:

@@ -6,6 +6,7 @@
     {"event":"error","node","message"}                                whatever is logged as an error
     {"event":"degrade","node","from","to","reason"}                   it does less than it is asked to, or all again
     {"event":"fault","node","fault","phase"}                          a fault that was asked for begins or ends
+    {"event":"config","node","fault"}                                 what it does not take of its files; "": all again
     {"event":"stats","node","frames","dropped","p50_ms","p95_ms","rss_mb","fps_in","fps_out","cpu_percent",
      "precision","stages":{"pre":{"p50","p95"},…},"stale","degraded","seen"}    once a second, and last
 
@@ -102,6 +103,10 @@ class Events:
     def fault(self, fault: str, phase: Literal["begin", "end"]) -> None:
         """A fault that was asked for begins or ends."""
         self._send({"event": "fault", "node": self._node, "fault": fault, "phase": phase})
+
+    def config(self, fault: str) -> None:
+        """The node keeps the config it runs with, for what is wrong with its files; "" when they are valid again."""
+        self._send({"event": "config", "node": self._node, "fault": redacted(fault)})
 
     def stats(self, stats: NodeStats) -> None:
         """How the node does."""

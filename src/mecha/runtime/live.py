@@ -27,6 +27,7 @@ class LiveConfig(Generic[C]):
         environ: see `read_layers`.
         log: where faults and changes go.
         on_change: called, in the thread of the watch, when `take` has something new.
+        on_fault: called there with each fault, and with "" once the files are valid again.
 
     Raises:
         ConfigError: the config is not valid to begin with.
@@ -41,11 +42,13 @@ class LiveConfig(Generic[C]):
         *,
         log: logging.Logger,
         on_change: Callable[[], None],
+        on_fault: Callable[[str], None] = lambda fault: None,  # noqa: ARG005 - nobody asks
     ) -> None:
         self._model = model
         self._layers = read_layers(files, root, environ)
         self._log = log
         self._on_change = on_change
+        self._on_fault = on_fault
         self._lock = threading.Lock()
         self._fresh: C | None = None
         self._told = ""
@@ -85,7 +88,9 @@ class LiveConfig(Generic[C]):
         except ConfigError as error:
             self._tell(str(error))
             return
-        self._told = ""
+        if self._told:
+            self._told = ""
+            self._on_fault("")
         self._present = [content is not None for content in contents]
         if config == self._known:
             return
@@ -110,6 +115,7 @@ class LiveConfig(Generic[C]):
     def _tell(self, fault: str) -> None:
         if fault != self._told:
             self._told = fault
+            self._on_fault(fault)
             for line in (*fault.splitlines(), REMEDY):
                 self._log.error("%s", line)
 

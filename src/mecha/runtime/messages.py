@@ -270,7 +270,8 @@ class JsonMessage:
 
 
 def _compact(document: object) -> bytes:
-    return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
+    # Half of a letter, as Python has for bytes of a file name that are no UTF-8, must not end the node that sends it.
+    return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode(errors="replace")
 
 
 def _parsed(model: type[F], data: bytes, where: str) -> F:

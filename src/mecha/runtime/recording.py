@@ -15,6 +15,7 @@ All numbers are little-endian. A file is only ever appended to, a message at a t
 signal, a power cut, a full disk) leaves whole messages and at most one that is cut off, which readers pass over.
 """
 
+import contextlib
 import os
 import struct
 import zlib
@@ -74,7 +75,9 @@ class Contents:
 
 
 class RecordingWriter:
-    """Writes a new recording. Only its owner may read it: it can hold what a camera saw.
+    """Writes a new recording; one that got no message leaves no file.
+
+    Only its owner may read it: it can hold what a camera saw.
 
     Args:
         path: a file that is not there yet.
@@ -146,6 +149,9 @@ class RecordingWriter:
     def close(self) -> None:
         """End the recording; closing twice is allowed."""
         self._file.close()
+        if not self.contents.messages:
+            with contextlib.suppress(OSError):
+                self.path.unlink()
 
     def __enter__(self) -> Self:
         """Return the writer."""

@@ -128,6 +128,7 @@ def _live(project: Project, name: str, context: NodeContext, life: Life) -> None
         os.environ,
         log=context.log,
         on_change=life.wake,
+        on_fault=context.events.config,
     )
     from_the_first = life.supervisor_pid is not None and BEGAN_VARIABLE not in os.environ
     seen = json.loads(os.environ.get(SEEN_VARIABLE) or "{}")

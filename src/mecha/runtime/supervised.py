@@ -162,9 +162,15 @@ class SupervisedNode:
         self._kill_at_s = self._around.clock() + self._around.stop_deadline_s
 
     def kill(self) -> None:
-        """End its process at once, and say so."""
+        """End its process, which has had its time to end, and say so."""
         if self._process is not None:
             self.say("ERROR", f"does not end, and is killed ({self._process.pid})")
+            self.end()
+
+    def cut_short(self) -> None:
+        """End its process before it has had its time, as somebody wants it, and say so."""
+        if self._process is not None:
+            self.say("WARNING", f"is killed, as the run is to end at once ({self._process.pid})")
             self.end()
 
     def end(self) -> None:

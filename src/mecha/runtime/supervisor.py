@@ -279,7 +279,7 @@ class Supervisor:
             while any(node.running for node in stopping):
                 if self._stops > 2:  # noqa: PLR2004 - ours, theirs, theirs again
                     for node in stopping:
-                        node.kill()
+                        node.cut_short()
                     self._stops = 1
                 self._turn()
                 for node in stopping:

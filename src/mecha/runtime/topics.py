@@ -10,8 +10,8 @@ from typing import Any
 from mecha.runtime.bus import Sample, Use
 from mecha.runtime.timing import Gaps
 
-_KEPT = 1000
-"""Arrivals that a rate is taken from; half a minute of a fast camera."""
+_WINDOW_S = 5.0
+"""Messages that a rate is taken from, and how long nothing may come before it is none; of slower ones the last two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +71,10 @@ class Pace:
 
     Attributes:
         messages: all that came.
-        hz: of the last ones, None before the second.
-        shortest_ms: between two of the last ones; longest_ms: the same.
+        hz: of the last ones, None before the second; 0 when nothing came for a while.
+        shortest_ms: between two of the last ones, None where there is no rate; longest_ms: the same.
         bytes_per_s: of payload.
+        silent_s: since the last one, None before the first.
         missing: frames that did not come, by their sequence numbers.
     """
 
@@ -82,6 +83,7 @@ class Pace:
     shortest_ms: float | None
     longest_ms: float | None
     bytes_per_s: float | None
+    silent_s: float | None
     missing: int
 
     def to_json(self) -> dict[str, Any]:
@@ -92,6 +94,7 @@ class Pace:
             "shortest_ms": _rounded(self.shortest_ms),
             "longest_ms": _rounded(self.longest_ms),
             "bytes_per_s": _rounded(self.bytes_per_s),
+            "silent_s": _rounded(self.silent_s),
             "missing": self.missing,
         }
 
@@ -100,7 +103,7 @@ class PaceMeter:
     """Measures how messages come; times are seconds of a clock that is never set."""
 
     def __init__(self) -> None:
-        self._arrivals: deque[tuple[float, int]] = deque(maxlen=_KEPT)
+        self._arrivals: deque[tuple[float, int]] = deque()
         self._gaps = Gaps()
         self._messages = 0
         self._missing = 0
@@ -109,26 +112,41 @@ class PaceMeter:
         """Note one message."""
         self._messages += 1
         self._arrivals.append((now_s, len(sample.payload)))
+        self._forget(now_s)
         header = _json_of(sample.attachment)
         seq = header.get("seq") if isinstance(header, dict) else None
         if isinstance(seq, int):
             self._missing += self._gaps.missed(sample.topic, seq)
 
-    def pace(self) -> Pace:
+    def pace(self, now_s: float) -> Pace:
         """Return what was measured over the last messages."""
+        self._forget(now_s)
         arrivals = list(self._arrivals)
-        if len(arrivals) <= 1:
-            return Pace(self._messages, None, None, None, None, self._missing)
+        if not arrivals:
+            return Pace(self._messages, None, None, None, None, None, self._missing)
+        silent_s = now_s - arrivals[-1][0]
+        if silent_s > _WINDOW_S:
+            return Pace(self._messages, 0.0, None, None, 0.0, silent_s, self._missing)
         spans = [after - before for (before, _), (after, _) in pairwise(arrivals)]
-        whole_s = max(arrivals[-1][0] - arrivals[0][0], 1e-9)
+        if not spans:
+            return Pace(self._messages, None, None, None, None, silent_s, self._missing)
+        # The time since the last one counts once it is longer than any between two: then one is overdue.
+        overdue_s = silent_s if silent_s > max(spans) else 0.0
+        whole_s = max(arrivals[-1][0] - arrivals[0][0] + overdue_s, 1e-9)
         return Pace(
             messages=self._messages,
             hz=len(spans) / whole_s,
             shortest_ms=min(spans) * 1e3,
             longest_ms=max(spans) * 1e3,
             bytes_per_s=sum(size for _, size in arrivals[1:]) / whole_s,
+            silent_s=silent_s,
             missing=self._missing,
         )
+
+    def _forget(self, now_s: float) -> None:
+        """Drop what is too old to tell of the rate now; of messages that come seldom the last two do."""
+        while len(self._arrivals) > 2 and now_s - self._arrivals[0][0] > _WINDOW_S:  # noqa: PLR2004 - ends of a span
+            self._arrivals.popleft()
 
 
 def readable(sample: Sample) -> dict[str, Any]:

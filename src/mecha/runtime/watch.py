@@ -1,6 +1,7 @@
 """Files that change while they are in use. The only module that imports watchdog."""
 
 import contextlib
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -137,6 +138,7 @@ def _started_observer(folders: set[Path], on_event: Callable[["FileSystemEvent"]
             if event.event_type not in {"opened", "closed_no_write"}:
                 on_event(event)
 
+    logging.getLogger("watchdog.observers.inotify").addFilter(_is_news)
     observer = Observer()
     observer.start()
     for folder in folders:
@@ -144,3 +146,8 @@ def _started_observer(folders: set[Path], on_event: Callable[["FileSystemEvent"]
         with contextlib.suppress(OSError):
             observer.schedule(_Handler(), str(folder))
     return observer
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Tell whether a line of the library is one; an event that comes while its thread is stopped is an error to it."""
+    return "called when the thread is inactive" not in record.getMessage()

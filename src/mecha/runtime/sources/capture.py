@@ -7,11 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mecha.errors import IntegrityError, MechaError, NetworkError, NodeError, NotFoundError
+from mecha.errors import ConfigError, IntegrityError, MechaError, NetworkError, NodeError, NotFoundError
 from mecha.runtime.sources.address import why_no_stream, without_password
 from mecha.runtime.sources.device import cameras_here, device_number, lasting_name
 from mecha.runtime.sources.frame import CapturedFrame, FrameSize, FrameSource
 from mecha.runtime.sources.taken import StreamClock, device_age_s
+from mecha.words import encodable
 
 __all__ = ["CaptureSource", "open_device", "open_stream", "open_video", "without_password"]
 
@@ -125,8 +126,17 @@ def open_video(path: Path, size: FrameSize, *, loop: bool) -> FrameSource:
 
     Raises:
         IntegrityError: it holds no frame.
+        ConfigError: its name is not UTF-8.
     """
     import cv2
+
+    name = encodable(str(path))
+    if name != str(path):
+        # OpenCV ends the whole process over such a name.
+        raise ConfigError(
+            f"source {name}: got a video whose name is not UTF-8; expected one that is",
+            hint="Give the file another name.",
+        )
 
     def opened() -> Any:  # noqa: ANN401 - a capture as OpenCV types it
         return _quietly(lambda: cv2.VideoCapture(str(path)))

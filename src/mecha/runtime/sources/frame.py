@@ -10,6 +10,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from mecha.words import encodable
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CapturedFrame:
@@ -19,7 +21,7 @@ class CapturedFrame:
         frame_bgr: (H, W, 3) uint8, channels blue, green, red; the caller's own.
         sequence: counts the frames of the source from 0, and goes on when it begins again.
         captured_at: nanoseconds since 1970, when the frame was taken or read.
-        source: where it is from; the path of the picture for a folder. Without passwords.
+        source: where it is from; the path of the picture for a folder. Without passwords, and `encodable`.
     """
 
     frame_bgr: NDArray[np.uint8]
@@ -32,7 +34,7 @@ class FrameSource(ABC):
     """Gives frames until it ends. Use it as a context: leaving it closes it.
 
     Attributes:
-        name: what is shown of it; without passwords.
+        name: what is shown of it; without passwords, and `encodable`.
         fps: frames per second of real time, None where nobody knows.
         live: its frames come by themselves, and waiting for them is all it takes to be in time.
         count: how many frames it gives, None where it has no end or nobody knows.
@@ -41,7 +43,7 @@ class FrameSource(ABC):
     """
 
     def __init__(self, name: str, *, fps: float | None, live: bool, count: int | None = None, same: str = "") -> None:
-        self.name = name
+        self.name = encodable(name)
         self.same = same or name
         self.fps = fps
         self.live = live
@@ -78,7 +80,7 @@ class FrameSource(ABC):
         self, frame_bgr: NDArray[np.uint8], source: str = "", captured_at: int | None = None
     ) -> CapturedFrame:
         at = time.time_ns() if captured_at is None else captured_at
-        captured = CapturedFrame(frame_bgr, self._sequence, at, source or self.name)
+        captured = CapturedFrame(frame_bgr, self._sequence, at, encodable(source) or self.name)
         self._sequence += 1
         return captured
 

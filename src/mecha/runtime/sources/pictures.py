@@ -6,6 +6,7 @@ from pathlib import Path
 from mecha.detect.images import read_image
 from mecha.errors import NotFoundError
 from mecha.runtime.sources.frame import CapturedFrame, FrameSize, FrameSource
+from mecha.words import encodable
 
 PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 _PICTURES_PER_S = 10.0
@@ -56,5 +57,7 @@ def picture_files(text: str) -> tuple[Path, ...]:
         found = [file for file in matches if file.suffix.lower() in PICTURE_SUFFIXES]
     if not found:
         what = "the folder holds no picture" if path.is_dir() else "no picture matches this pattern"
-        raise NotFoundError(f"source {text}: {what}", hint=f"Pictures end in {', '.join(sorted(PICTURE_SUFFIXES))}.")
+        raise NotFoundError(
+            f"source {encodable(text)}: {what}", hint=f"Pictures end in {', '.join(sorted(PICTURE_SUFFIXES))}."
+        )
     return tuple(sorted(found))
