@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mecha.errors import ConfigError, NotFoundError, UsageError
-from mecha.project import Settings, bundled_dir, cache_dir, find_project, require_project
+from mecha.project import Settings, bundled_dir, cache_dir, find_project, require_project, require_root
 
 
 @pytest.fixture
@@ -46,6 +46,16 @@ def test_a_command_that_needs_a_project_says_where_it_looked(tmp_path: Path) -> 
         require_project(tmp_path, {})
     assert str(caught.value) == f"no project here: {tmp_path} and the folders above it have no model_catalog.toml"
     assert caught.value.hint == "`mecha init DIR` makes a project; or change to the folder of one."
+
+
+def test_the_root_is_found_whatever_the_settings_say(root: Path, tmp_path: Path) -> None:
+    (root / "configs/common/mecha.toml").write_text("[hub]\nfoo = 1\n")
+    (root / "nodes").mkdir()
+    assert require_root(root / "nodes", {"MECHA_ENV": "lab"}) == root
+    with pytest.raises(NotFoundError, match="no project here"):
+        require_root(tmp_path, {})
+    with pytest.raises(NotFoundError, match='no environment "lap"'):
+        require_root(root, {}, "lap")
 
 
 def test_the_environment_is_laid_over_common(root: Path) -> None:

@@ -1,5 +1,5 @@
 """`python -m mecha` is `mecha`."""
 
-from mecha.cli.app import main
+from mecha.cli.start import main
 
 main()

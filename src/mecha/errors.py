@@ -21,6 +21,8 @@ mistakes only.
 
 from typing import ClassVar
 
+INTERNAL_EXIT_CODE = 70
+"""Of a failure that nobody foresaw, EX_SOFTWARE of sysexits."""
 INTERRUPTED_EXIT_CODE = 130
 
 

@@ -218,20 +218,14 @@ def find_project(start: Path, environ: Mapping[str, str], environment: str | Non
         NotFoundError: the project has no such environment.
         UsageError: the environment cannot be the name of a folder.
     """
-    user_root = user_data_dir()
-    root = _root_around(start.absolute())
-    user_level = root is None or root == user_root
-    root = user_root if root is None else root
-    name, origin = (environment, "--env") if environment else (environ.get("MECHA_ENV") or None, "MECHA_ENV")
-    if name is not None:
-        _require_environment(name, origin, root / "configs", user_level=user_level)
-    settings = _read_settings(root / "configs" / _COMMON / SETTINGS_NAME, root)
+    location = _located(start, environ, environment)
+    settings = _read_settings(location.root / "configs" / _COMMON / SETTINGS_NAME, location.root)
     return Project(
-        root=root,
-        user_level=user_level,
-        environment=name,
+        root=location.root,
+        user_level=location.user_level,
+        environment=location.environment,
         settings=settings,
-        user_root=user_root,
+        user_root=location.user_root,
         catalog_key=environ.get("MECHA_CATALOG_KEY", "").strip() or settings.catalog.public_key,
     )
 
@@ -242,13 +236,27 @@ def require_project(start: Path, environ: Mapping[str, str], environment: str | 
     Raises:
         NotFoundError: there is none.
     """
-    project = find_project(start, environ, environment)
-    if project.user_level:
+    require_root(start, environ, environment)
+    return find_project(start, environ, environment)
+
+
+def require_root(start: Path, environ: Mapping[str, str], environment: str | None = None) -> Path:
+    """Return the root of the project around `start`, never the user-level one, whatever its settings say.
+
+    For those who look for what runs in a project: it goes on while a file of settings has a fault. Arguments as in
+    `find_project`.
+
+    Raises:
+        NotFoundError: there is none, or it has no such environment.
+        UsageError: the environment cannot be the name of a folder.
+    """
+    location = _located(start, environ, environment)
+    if location.user_level:
         raise NotFoundError(
             f"no project here: {start.absolute()} and the folders above it have no {CATALOG_NAME}",
             hint="`mecha init DIR` makes a project; or change to the folder of one.",
         )
-    return project
+    return location.root
 
 
 def cache_dir(environ: Mapping[str, str]) -> Path:
@@ -289,6 +297,27 @@ def bundled_dir() -> Path:
         if (folder / CATALOG_NAME).is_file():
             return folder
     raise NotFoundError(f"{package / 'bundled' / CATALOG_NAME}: no such file", hint="Install mecha again.")
+
+
+@dataclass(frozen=True, slots=True)
+class _Location:
+    """What is known of a project before any of its files is read; attributes as of `Project`."""
+
+    root: Path
+    user_level: bool
+    environment: str | None
+    user_root: Path
+
+
+def _located(start: Path, environ: Mapping[str, str], environment: str | None) -> _Location:
+    user_root = user_data_dir()
+    root = _root_around(start.absolute())
+    user_level = root is None or root == user_root
+    root = user_root if root is None else root
+    name, origin = (environment, "--env") if environment else (environ.get("MECHA_ENV") or None, "MECHA_ENV")
+    if name is not None:
+        _require_environment(name, origin, root / "configs", user_level=user_level)
+    return _Location(root, user_level, name, user_root)
 
 
 def _root_around(start: Path) -> Path | None:

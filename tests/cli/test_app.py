@@ -175,6 +175,14 @@ def test_config_get_and_set_read_and_write_one_value(tmp_path: Path) -> None:
     assert run("config", "get", "object-detector", "use_int8", cwd=tmp_path).stdout == "true\n"
 
 
+def test_config_set_does_not_repeat_a_password_and_config_get_gives_what_the_file_has(tmp_path: Path) -> None:
+    run("init", cwd=tmp_path)
+    done = run("config", "set", "camera", "source", "rtsp://u:se/cret@host/x?password=hidden", cwd=tmp_path)
+    assert done.stdout == "configs/common/nodes/camera/config.json: source = rtsp://***@host/x?password=***\n"
+    got = run("config", "get", "camera", "source", cwd=tmp_path)
+    assert got.stdout == '"rtsp://u:se/cret@host/x?password=hidden"\n'
+
+
 def test_config_set_refuses_what_the_node_would_refuse_and_leaves_the_file(tmp_path: Path) -> None:
     run("init", cwd=tmp_path)
     file = tmp_path / "configs/common/nodes/object-detector/config.json"

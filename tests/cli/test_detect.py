@@ -269,7 +269,7 @@ def test_pictures_of_any_size_and_kind_give_the_same_objects(project: Path) -> N
 def test_one_picture_that_cannot_be_read_is_an_error(project: Path, content: bytes, message: str) -> None:
     (project / "photo.jpg").write_bytes(content)
     done = detect(project, "photo.jpg", "--out", "found.png")
-    assert (done.returncode, done.stderr) == (6, message)
+    assert (done.returncode, done.stdout, done.stderr) == (6, "", message)
     assert not (project / "found.png").exists()
 
 

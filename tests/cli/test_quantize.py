@@ -29,6 +29,13 @@ def test_a_configuration_is_run_and_what_became_of_it_is_told(tmp_path: Path) ->
     ) in done.stderr
 
 
+def test_its_help_offers_what_that_of_others_does() -> None:
+    command = [sys.executable, "-m", "mecha", "quantize", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert "--config" in done.stdout
+    assert "completion" not in done.stdout
+
+
 def test_json_holds_the_same(tmp_path: Path) -> None:
     project = Project(tmp_path)
     project.entry["std_values"] = [1]

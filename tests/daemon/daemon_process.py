@@ -17,7 +17,6 @@ from typing import Any, Self
 import psutil
 
 from mecha.daemon.place import DaemonPlace
-from mecha.project import find_project
 from tests.answer import Answer
 from tests.daemon.kept import environ_with
 from tests.store.example import environment
@@ -37,7 +36,7 @@ class DaemonProcess:
     def __post_init__(self) -> None:
         own = {"HOME": str(self.home), "PYTHONPATH": environment()["PYTHONPATH"], "OPENBLAS_NUM_THREADS": "1"}
         self.environ = environ_with(self.home, **own, **self.more)
-        self.place = DaemonPlace(find_project(self.root, self.environ), self.environ)
+        self.place = DaemonPlace(self.root, self.environ)
         self.log = self.home / "daemon.log"
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -189,7 +189,7 @@ def test_a_pull_goes_on_alone_when_the_daemon_is_killed(
     monkeypatch.setenv("HF_ENDPOINT", arena_hub.endpoint)
     monkeypatch.setenv("MECHA_CACHE_DIR", str(tmp_path / "cache"))
     project = find_project(alone, os.environ)
-    place = DaemonPlace(project, os.environ)
+    place = DaemonPlace(project.root, os.environ)
     service, told = ModelService(project, os.environ), list[int]()
     with subprocess.Popen(
         [sys.executable, "-m", "mecha", "daemon", "run"], cwd=alone, stdout=subprocess.DEVNULL

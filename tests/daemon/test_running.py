@@ -123,6 +123,30 @@ def test_a_daemon_is_stopped_by_a_command_and_one_that_is_not_there_is_told(tmp_
         assert not (tmp_path / "d.sock").exists()
 
 
+def test_a_daemon_whose_settings_have_a_fault_goes_on_tells_it_and_is_stopped(tmp_path: Path) -> None:
+    root = kept_project(tmp_path / "project", ticker=TICKER)
+    environ = environ_with(tmp_path)
+    settings = root / "configs/common/mecha.toml"
+    fault = "configs/common/mecha.toml:2: hub.foo: unknown key"
+    with running(root, environ) as process:
+        wait_for(lambda: command(root, environ, "status").stdout.startswith("ready"), timeout_s=PATIENCE_S)
+
+        settings.write_text("[hub]\nfoo = 1\n")
+        wait_for(lambda: fault in command(root, environ, "status").stdout, timeout_s=PATIENCE_S)
+
+        lines = command(root, environ, "status").stdout.splitlines()
+        assert lines[0].startswith(f"ready, process {process.pid}, ")
+        assert lines[1] == f"  file: {fault}"
+        topics = subprocess.run(
+            [sys.executable, "-m", "mecha", "topic", "list"], cwd=root, env=environ, capture_output=True, text=True,
+            timeout=PATIENCE_S, check=False,
+        )  # fmt: skip
+        assert (topics.returncode, topics.stderr) == (0, "")
+        done = command(root, environ, "stop")
+        assert (done.returncode, done.stdout) == (0, f"process {process.pid} has ended\n")
+        assert process.wait(PATIENCE_S) == 0
+
+
 def test_nodes_end_with_a_daemon_that_is_killed_and_the_next_one_goes_on(tmp_path: Path) -> None:
     root = kept_project(tmp_path / "project", ticker=TICKER)
     environ = environ_with(tmp_path)

@@ -237,12 +237,12 @@ def test_the_daemon_of_a_service_is_found_by_root_where_it_runs(
     folder = Path("/run") / name
     folder.mkdir(mode=0o700)
     try:
-        service = DaemonPlace(project, InstalledUnit(name, project.root, "mecha").environ(environ))
+        service = DaemonPlace(project.root, InstalledUnit(name, project.root, "mecha").environ(environ))
         service.make()
-        found = DaemonPlace.of_running(project, environ, unit_dir=system.unit_dir)
-        assert found.folder == DaemonPlace(project, environ).folder
+        found = DaemonPlace.of_running(project.root, environ, unit_dir=system.unit_dir)
+        assert found.folder == DaemonPlace(project.root, environ).folder
         with exclusive(service.lock_file, timeout_s=0):
-            found = DaemonPlace.of_running(project, environ, unit_dir=system.unit_dir)
+            found = DaemonPlace.of_running(project.root, environ, unit_dir=system.unit_dir)
             assert (found.folder, found.pid) == (service.folder, os.getpid())
     finally:
         shutil.rmtree(folder)

@@ -1,3 +1,4 @@
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,37 @@ def test_a_folder_that_is_not_there_is_told(tmp_path: Path, capfd: pytest.Captur
     video = VideoFile(tmp_path / "nowhere" / "a.mp4", fps=30)
     with pytest.raises(DiskError) as caught:
         video.add(plain(8, 6, 1))
-    assert str(caught.value) == (
-        f"{tmp_path / 'nowhere' / 'a.mp4'}: cannot write a video of 8x6 pixels at 30 frames a second"
-    )
+    assert str(caught.value) == f"{tmp_path / 'nowhere' / 'a.mp4'}: cannot write: no such file or directory"
+    video.close()
     assert capfd.readouterr().err == ""
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, *_: Any) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "touch", refuse)
+    video = VideoFile(tmp_path / "a.mp4", fps=30)
+    with pytest.raises(DiskError) as caught:
+        video.add(plain(8, 6, 1))
+    assert str(caught.value) == f"{tmp_path / 'a.mp4'}: cannot write: permission denied"
+    assert caught.value.hint == f"Make {tmp_path} writable for this user, or work in another folder."
+    video.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_no_codec_takes_is_told_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Closed:
+        def __init__(self, *_: Any) -> None: ...
+
+        def isOpened(self) -> bool:  # noqa: N802 - as OpenCV names it
+            return False
+
+    monkeypatch.setattr(cv2, "VideoWriter", type("Writer", (Closed,), {"fourcc": staticmethod(lambda *_: 0)}))
+    video = VideoFile(tmp_path / "a.mp4", fps=30)
+    with pytest.raises(DiskError) as caught:
+        video.add(plain(8, 6, 1))
+    assert str(caught.value) == f"{tmp_path / 'a.mp4'}: cannot write a video of 8x6 pixels at 30 frames a second"
+    assert caught.value.hint == "Take another ending (.avi, .mkv), or smaller frames."
+    video.close()
+    assert list(tmp_path.iterdir()) == []

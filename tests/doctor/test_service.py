@@ -82,7 +82,7 @@ def test_what_a_daemon_says_of_itself_is_told() -> None:
 def test_a_daemon_that_runs_and_does_not_answer_is_wrong(tmp_path: Path) -> None:
     (tmp_path / "model_catalog.toml").write_text("")
     project, environ = find_project(tmp_path, {}), {"XDG_RUNTIME_DIR": str(tmp_path)}
-    place = DaemonPlace(project, environ)
+    place = DaemonPlace(project.root, environ)
     place.make()
     with exclusive(place.lock_file, timeout_s=0):
         runs, silent = service_findings(project, environ, None)

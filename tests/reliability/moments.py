@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
+from mecha.errors import INTERNAL_EXIT_CODE
 from tests.reliability.commands import Outcome
 from tests.reliability.robot import NAME, Hubs, copy_of, forget, hubs, published_digest, robot
 from tests.service.conftest import Bench
@@ -211,7 +212,7 @@ def faults(
     if at_last not in whole:
         yield "the next pull publishes something else"
     for outcome in outcomes:
-        if "Traceback" in outcome.said:
+        if "Traceback" in outcome.said or outcome.code == INTERNAL_EXIT_CODE:
             yield outcome.said
 
 

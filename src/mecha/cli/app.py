@@ -4,14 +4,15 @@ import importlib
 import logging
 import os
 import sys
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from mecha import __version__
-from mecha.errors import INTERRUPTED_EXIT_CODE, MechaError
-from mecha.redaction import RedactingFormatter, hide_from_traces, redacted
+from mecha.cli.ending import ended
+from mecha.redaction import RedactingFormatter
 
 # Name, module that holds its Typer app, and the line `mecha --help` shows. The line stands here and not in the module
 # because help must not import eight modules to print eight lines.
@@ -89,18 +90,10 @@ def mecha(
     logging.basicConfig(level=logging.DEBUG if debug else logging.WARNING, handlers=[lines])
 
 
-def main() -> None:
-    """Run the command line; every failure ends as a sentence and an exit code."""
-    try:
-        app()
-    except MechaError as error:
-        typer.echo(redacted(f"error: {error}"), err=True)
-        if error.hint:
-            typer.echo(redacted(f"  next: {error.hint}"), err=True)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        typer.echo("interrupted", err=True)
-        sys.exit(INTERRUPTED_EXIT_CODE)
-    finally:
-        # Not before: typer puts a hook of its own there.
-        hide_from_traces()
+def main(interrupted: Callable[[], bool] = lambda: False) -> None:
+    """Run the command line; every failure ends as a sentence and an exit code.
+
+    Args:
+        interrupted: tells whether Ctrl-C came.
+    """
+    sys.exit(ended(app, interrupted))

@@ -34,6 +34,17 @@ def required_project(environment: str | None = None) -> "Project":
     return require_project(Path.cwd(), os.environ, environment)
 
 
+def required_root(environment: str | None = None) -> Path:
+    """Return the root of the project the working folder is in; its settings are not read.
+
+    Raises:
+        NotFoundError: it is in none.
+    """
+    from mecha.project import require_root
+
+    return require_root(Path.cwd(), os.environ, environment)
+
+
 def model_service(*, offline: bool = False) -> "ModelService":
     """Return the service of the current project; `offline` keeps all that it does off the network."""
     from mecha.service.models import ModelService

@@ -57,11 +57,11 @@ def install(
 @app.command()
 def uninstall(name: Name = "mecha") -> None:
     """Stop the daemon of this project, and remove its unit; models, user and settings stay."""
-    from mecha.cli.context import required_project
+    from mecha.cli.context import required_root
     from mecha.daemon.service_unit import Host
     from mecha.daemon.service_unit import uninstall as uninstall_unit
 
-    uninstall_unit(name, required_project().root, Host(), say=typer.echo)
+    uninstall_unit(name, required_root(), Host(), say=typer.echo)
 
 
 # Its commands register themselves.

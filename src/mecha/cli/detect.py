@@ -125,16 +125,22 @@ def _output(out: Path | None, source: "FrameSource", expected: int | None) -> "O
 
 @contextmanager
 def _writing(output: "Output | None", *, to_stderr: bool) -> Iterator[None]:
-    """Finish what is written however the run ends, also by Ctrl-C, and say what it is."""
+    """Finish what is written however the run ends; say what it is where the run was done, or stopped by Ctrl-C."""
     if output is None:
         yield
         return
     output.open()
+    told = False
     try:
         yield
+        told = True
+    except KeyboardInterrupt:
+        told = output.count > 0
+        raise
     finally:
         output.close()
-        typer.echo(f"wrote {output.summary()}", err=to_stderr)
+        if told:
+            typer.echo(f"wrote {output.summary()}", err=to_stderr)
 
 
 @contextmanager

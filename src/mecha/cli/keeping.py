@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mecha.cli.context import echo_json, required_project
+from mecha.cli.context import echo_json, required_project, required_root
 from mecha.cli.daemon import app
 from mecha.errors import BusyError, NodeError, NotFoundError
 
@@ -89,13 +89,13 @@ def status(
     from mecha.daemon.asking import asked_status
     from mecha.daemon.place import DaemonPlace
 
-    project = required_project(environment)
-    told = asked_status(DaemonPlace.of_running(project, os.environ))
+    root = required_root(environment)
+    told = asked_status(DaemonPlace.of_running(root, os.environ))
     if as_json:
-        echo_json(told or {"schema": 1, "running": False, "project": str(project.root)})
+        echo_json(told or {"schema": 1, "running": False, "project": str(root)})
         raise typer.Exit(0 if told else NotFoundError.exit_code)
     if told is None:
-        raise _none_runs(project.root)
+        raise _none_runs(root)
     for line in status_lines(told):
         typer.echo(line)
 
@@ -105,16 +105,16 @@ def stop(environment: Environment = None) -> None:
     """Stop the daemon of this project, and wait until it has ended."""
     from mecha.daemon.place import DaemonPlace
 
-    project = required_project(environment)
-    place = DaemonPlace.of_running(project, os.environ)
+    root = required_root(environment)
+    place = DaemonPlace.of_running(root, os.environ)
     pid = place.pid
     if pid is None:
-        raise _none_runs(project.root)
+        raise _none_runs(root)
     try:
         os.kill(pid, signal.SIGTERM)
     except PermissionError as error:
         raise BusyError(
-            f"process {pid} keeps {project.root} and belongs to another user: it cannot be stopped from here",
+            f"process {pid} keeps {root} and belongs to another user: it cannot be stopped from here",
             hint="A service is stopped by `sudo systemctl stop`, with the name of its unit.",
         ) from error
     except ProcessLookupError:

@@ -1,5 +1,6 @@
 """`mecha models …`: pull, list, show, verify, remove, quantize, bench, tune, eval."""
 
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mecha.cli.context import bytes_text, echo_json, model_service, project_models
-from mecha.errors import IntegrityError, QuantizationError
+from mecha.errors import IntegrityError, QuantizationError, UsageError
 
 if TYPE_CHECKING:
     from mecha.service.report import ModelRow, PullReport
@@ -159,9 +160,34 @@ def remove(
     """Remove a model from this project; the cache keeps its files for the next pull."""
     models = project_models()
     if not yes:
-        typer.confirm(f"Remove {name} from {models.project.models_dir}?", abort=True)
+        # Before the question: what is not there is not asked about.
+        model_service().store.require_any(name)
+        if not _is_confirmed(f"Remove {name} from {models.project.models_dir}?"):
+            typer.echo(f"{name}: kept")
+            return
     models.remove(name)
     typer.echo(f"{name}: removed")
+
+
+def _is_confirmed(question: str) -> bool:
+    """Ask on the terminal.
+
+    Raises:
+        UsageError: nobody answers.
+        KeyboardInterrupt: by Ctrl-C.
+    """
+    unanswered = UsageError(
+        "standard input: got its end; expected y or n", hint="Add `-y`, and the model is removed without a question."
+    )
+    if sys.stdin is None:
+        raise unanswered
+    try:
+        return typer.confirm(question)
+    except typer.Abort as end:
+        if isinstance(end.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
+        typer.echo()
+        raise unanswered from None
 
 
 def show_rebuilt(report: "PullReport", *, as_json: bool) -> None:

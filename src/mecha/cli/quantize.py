@@ -11,7 +11,7 @@ from mecha.cli.context import bytes_text, count_text, echo_json
 if TYPE_CHECKING:
     from mecha.quantize.xquant.run import Quantized
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
 @app.command()

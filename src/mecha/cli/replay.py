@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mecha.cli.context import bytes_text, count_text, echo_json, required_project
+from mecha.cli.context import bytes_text, count_text, echo_json, required_root
 from mecha.errors import INTERRUPTED_EXIT_CODE, UsageError
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def _play(
     from mecha.runtime.signals import signals_to
 
     stopping = Event()
-    with BusPlace(required_project().root, os.environ).joined() as bus, signals_to(stopping.set) as came:
+    with BusPlace(required_root(), os.environ).joined() as bus, signals_to(stopping.set) as came:
         uses = bus.uses()
         cast = cast_of(tuple(contents.topics), topics, uses, where=str(recording.path))
         for topic, node in cast.left_out.items():

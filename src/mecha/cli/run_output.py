@@ -1,7 +1,5 @@
 """What a run of nodes writes: it must not end a robot that a disk is full or a terminal is gone."""
 
-import contextlib
-import os
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -9,6 +7,7 @@ from typing import Any
 import typer
 
 from mecha.cli.context import echo_json
+from mecha.cli.ending import write_nowhere
 
 
 class RunOutput:
@@ -45,10 +44,7 @@ class RunOutput:
 
     def _lose_readers(self) -> None:
         """Write nowhere from now on, as `head` and the like want it of what they read from."""
-        with contextlib.suppress(OSError):
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, sys.stdout.fileno())
-            os.close(nowhere)
+        write_nowhere(sys.stdout)
         if self._stop is not None:
             self._stop()
             self._stop = None

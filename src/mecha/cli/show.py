@@ -16,8 +16,8 @@ def show_lines(shown: dict[str, Any]) -> Iterator[str]:
     yield f"  catalog    {shown['source']}"
     if entry:
         yield "  origin     " + (entry.get("path") or f"{entry['repo']}/{entry['filename']}")
+    yield f"  state      {_state_text(shown)}"
     if not manifest:
-        yield f"  state      not pulled; `mecha models pull {shown['name']}`"
         return
     if manifest["origin"]["revision"]:
         yield f"  revision   {manifest['origin']['revision']}"
@@ -31,6 +31,12 @@ def show_lines(shown: dict[str, Any]) -> Iterator[str]:
     yield from _int8_lines(manifest["int8"])
     if manifest["tuned"]:
         yield from _tuned_lines(manifest["tuned"], here=shown["tuned_here"])
+
+
+def _state_text(shown: dict[str, Any]) -> str:
+    if shown["state"] == "available":
+        return f"not pulled; `mecha models pull {shown['name']}`"
+    return f"{shown['state']}: {shown['fault']}" if shown["fault"] else str(shown["state"])
 
 
 def _int8_lines(int8: dict[str, Any]) -> Iterator[str]:

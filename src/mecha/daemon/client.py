@@ -41,7 +41,7 @@ class DaemonModels:
         self.project = project
         self._environ = environ
         self._alone = alone
-        self._place = DaemonPlace.of_running(project, environ)
+        self._place = DaemonPlace.of_running(project.root, environ)
 
     def rows(self) -> tuple[ModelRow, ...]:
         """Return the lines of `mecha models list`; raises as `ModelService.rows`."""
@@ -86,7 +86,7 @@ class DaemonModels:
     def _pulled(self, name: str, options: "PullOptions", progress: Progress) -> PullReport:
         asked = {key: value for key, value in asdict(options).items() if key in _OPTIONS}
         # A service has a Hub and a cache of its own; what root's shell says of them is not meant for it.
-        own = self._place.folder == DaemonPlace(self.project, self._environ).folder
+        own = self._place.folder == DaemonPlace(self.project.root, self._environ).folder
         body = {"model": name, **({"settings": settings_digest(self._environ)} if own else {}), **asked}
         with self._answer("POST", "/api/pull", body) as answer:
             for line in _lines(answer):

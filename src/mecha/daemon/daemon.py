@@ -65,7 +65,7 @@ class Daemon:
         patience: Patience | None = None,
     ) -> None:
         self.environ = environ
-        self.place = DaemonPlace(project, environ)
+        self.place = DaemonPlace(project.root, environ)
         self.events = EventHub()
         self.state = DaemonState(self.events.publish)
         self._on_line = on_line

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from mecha.project import Project
 from mecha.runtime.bus.place import BusPlace
 from mecha.store.locks import holder
 
@@ -16,21 +15,24 @@ _SOCKET_NAME = "daemon.sock"
 class DaemonPlace:
     """The folder of a project's daemon.
 
+    Args:
+        root: of the project. Its settings are not asked: the daemon is found whatever they say.
+
     Attributes:
         folder: mode 0700; made by `make`.
         lock_file: held by the daemon that runs.
         socket: where one that is started answers, unless it is told otherwise.
     """
 
-    def __init__(self, project: Project, environ: Mapping[str, str]) -> None:
-        self._place = BusPlace(project.root, environ)
+    def __init__(self, root: Path, environ: Mapping[str, str]) -> None:
+        self._place = BusPlace(root, environ)
         self.folder = self._place.folder
         self.lock_file = self.folder / _LOCK_NAME
         named = environ.get(SOCKET_VARIABLE)
         self.socket = Path(named).absolute() if named else self.folder / _SOCKET_NAME
 
     @classmethod
-    def of_running(cls, project: Project, environ: Mapping[str, str], *, unit_dir: Path | None = None) -> "DaemonPlace":
+    def of_running(cls, root: Path, environ: Mapping[str, str], *, unit_dir: Path | None = None) -> "DaemonPlace":
         """Return where the daemon that runs is looked for: at this user's, else at the project's service.
 
         The folder of a service belongs to its user: only that one and root see that it runs.
@@ -40,11 +42,11 @@ class DaemonPlace:
         """
         from mecha.daemon.service_unit import UNIT_DIR, installed_unit
 
-        own = cls(project, environ)
-        unit = None if own.pid is not None else installed_unit(project.root, unit_dir or UNIT_DIR)
+        own = cls(root, environ)
+        unit = None if own.pid is not None else installed_unit(root, unit_dir or UNIT_DIR)
         if unit is None:
             return own
-        service = cls(project, unit.environ(environ))
+        service = cls(root, unit.environ(environ))
         return service if service.pid is not None else own
 
     def make(self) -> None:

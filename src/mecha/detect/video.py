@@ -48,19 +48,8 @@ class VideoFile:
         Raises:
             DiskError: the file cannot be made.
         """
-        import cv2
-
         if self._writer is None:
-            height, width = frame_bgr.shape[:2]
-            # Codecs take colour for two by two pixels and would cut an odd line off.
-            self._size = (width + width % 2, height + height % 2)
-            code = cv2.VideoWriter.fourcc(*_CODECS[self.path.suffix.lower()])
-            self._writer = cv2.VideoWriter(str(self._unfinished), code, self.fps, self._size)
-            if not self._writer.isOpened():
-                raise DiskError(
-                    f"{self.path}: cannot write a video of {width}x{height} pixels at {self.fps:g} frames a second",
-                    hint=f"Is {self.path.parent} a folder you may write to?",
-                )
+            self._writer = self._opened(*frame_bgr.shape[:2])
         self._writer.write(_fitted(frame_bgr, *self._size))
         self.count += 1
 
@@ -86,6 +75,27 @@ class VideoFile:
             raise disk_error(error, self.path, "write") from error
         finally:
             discard(self._unfinished)
+
+    def _opened(self, height: int, width: int) -> "cv2.VideoWriter":
+        import cv2
+
+        try:
+            # OpenCV does not say why it cannot.
+            self._unfinished.touch()
+        except OSError as error:
+            raise disk_error(error, self.path, "write") from error
+        # Codecs take colour for two by two pixels and would cut an odd line off.
+        self._size = (width + width % 2, height + height % 2)
+        code = cv2.VideoWriter.fourcc(*_CODECS[self.path.suffix.lower()])
+        writer = cv2.VideoWriter(str(self._unfinished), code, self.fps, self._size)
+        if not writer.isOpened():
+            discard(self._unfinished)
+            others = ", ".join(sorted(_CODECS.keys() - {self.path.suffix.lower()}))
+            raise DiskError(
+                f"{self.path}: cannot write a video of {width}x{height} pixels at {self.fps:g} frames a second",
+                hint=f"Take another ending ({others}), or smaller frames.",
+            )
+        return writer
 
 
 def _fitted(frame_bgr: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:

@@ -25,7 +25,7 @@ def service_findings(project: Project, environ: Mapping[str, str], unit: Install
     Args:
         unit: its service, None where none is installed.
     """
-    place = DaemonPlace.of_running(project, environ)
+    place = DaemonPlace.of_running(project.root, environ)
     pid = place.pid
     told = None if unit is None else unit_state(unit.name)
     if unit is not None and told is not None:

@@ -23,6 +23,8 @@ def shown(int8: Int8Record) -> list[str]:
         "name": "m",
         "licence": "MIT",
         "source": "project",
+        "state": "ready",
+        "fault": None,
         "catalog": None,
         "path": "models/m",
         "config": {
