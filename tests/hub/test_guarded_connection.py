@@ -4,6 +4,8 @@ import asyncio
 import gc
 import logging
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -59,28 +61,29 @@ async def large(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": b"x" * SIZE})
 
 
-def test_the_last_bytes_of_a_closed_connection_are_not_kept_for_who_takes_nothing() -> None:
-    before = Known.made
+@contextmanager
+def asked_for_all() -> Iterator[socket.socket]:
+    """A client that has asked, and of whose answer the system takes little at a time."""
     with answering(large, connection=Known) as served, socket.socket() as opened:
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
         opened.settimeout(10)
         assert not isinstance(served.address, str)
         opened.connect(served.address)
         opened.sendall(REQUEST + b"Connection: close\r\n\r\n")
+        yield opened
+
+
+def test_the_last_bytes_of_a_closed_connection_are_not_kept_for_who_takes_nothing() -> None:
+    before = Known.made
+    with asked_for_all() as opened:
         wait_for(lambda: Known.made > before)
         wait_for(lambda: not any(known in known.connections for known in Known.alive), what="it is cut off")
 
         assert len(rest_of(opened)) < SIZE
 
 
-def test_who_takes_them_slowly_gets_them_all() -> None:
-    with answering(large, connection=Known) as served, socket.socket() as opened:
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
-        opened.settimeout(10)
-        assert not isinstance(served.address, str)
-        opened.connect(served.address)
-        opened.sendall(REQUEST + b"Connection: close\r\n\r\n")
-
+def test_who_takes_them_gets_them_all() -> None:
+    with asked_for_all() as opened:
         assert rest_of(opened).endswith(b"x" * SIZE)
 
 
