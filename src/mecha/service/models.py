@@ -244,8 +244,9 @@ class ModelService:
             NotFoundError: neither a catalog nor the store knows it.
         """
         catalog = load_catalog(self.project)
-        found = self.store.find(name)
         known = name in {entry.name for entry in catalog.entries}
+        # What is broken and in no catalog no pull makes whole; a link to anywhere may have put it there.
+        found = self.store.find(name) if known else self.store.published(name)
         entry = catalog.get(name) if known or found is None else None
         return model_details(name, entry, found, catalog.layer_of(name) if known else "unlisted")
 
