@@ -19,7 +19,7 @@ NODES = sorted((ROOT / "nodes").rglob("*.py"))
 # A module imports only from lines above its own, and from its own line.
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors"}),
-    frozenset({"progress", "redaction", "words", "positions", "faults", "validation"}),
+    frozenset({"progress", "redaction", "words", "positions", "faults", "validation", "child_process"}),
     frozenset({"project"}),
     frozenset({"arena"}),
     frozenset({"catalog"}),

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
+from mecha.child_process import exit_words
 from mecha.errors import BusyError, NotFoundError
 from mecha.project import NodeSettings, find_project
 from mecha.runtime.bus.place import BusPlace
 from mecha.runtime.dev import DevOptions, DevSummary, run_dev
-from mecha.runtime.process import exit_words
 from mecha.runtime.restart import RestartPolicy
 from mecha.runtime.stop_order import stop_order
 from tests.runtime.projects import COUNTER, STUBBORN, TICKER, configure, make_project

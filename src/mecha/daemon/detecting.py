@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mecha.child_process import exit_words, piped
 from mecha.daemon.children import child_environ
 from mecha.daemon.detect_child import ANSWER, NICENESS, QUESTION
 from mecha.daemon.problems import error_of
 from mecha.errors import MechaError, NodeError
-from mecha.runtime.process import exit_words
 
 MOST_PIXELS = 32_000_000
 IDLE_S = 60.0
@@ -206,11 +206,9 @@ class _Child:
 
     def ask(self, score: float, picture: bytes, deadline_s: float) -> dict[str, Any]:
         """Return what is found. Raises MechaError; NodeError where the process is no more."""
-        stdin = self._process.stdin
-        if stdin is None:
-            raise RuntimeError("its input is a pipe")
         # A process that ended meanwhile is noticed by the answer that it does not give.
         with contextlib.suppress(OSError):
+            stdin = piped(self._process.stdin)
             stdin.write(QUESTION.pack(len(picture), score) + picture)
             stdin.flush()
         return self._answer(deadline_s)
@@ -220,14 +218,11 @@ class _Child:
         self._process.kill()
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout):
-            if stream is not None:
-                with contextlib.suppress(OSError):
-                    stream.close()
+            with contextlib.suppress(OSError):
+                piped(stream).close()
 
     def _answer(self, deadline_s: float) -> dict[str, Any]:
-        stdout = self._process.stdout
-        if stdout is None:
-            raise RuntimeError("its output is a pipe")
+        stdout = piped(self._process.stdout)
         late = threading.Event()
 
         def give_up() -> None:

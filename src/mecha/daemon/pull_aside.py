@@ -11,18 +11,16 @@ import pickle
 import queue
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import IO
 
+from mecha.child_process import ended_after, exit_words, piped, read_lines
 from mecha.daemon.children import child_environ
 from mecha.daemon.problems import error_of
 from mecha.daemon.pull_lines import Step, stage_of
 from mecha.errors import NodeError
 from mecha.progress import Progress
 from mecha.project import Project
-from mecha.runtime.process import exit_words
 from mecha.service.report import PullReport
 from mecha.service.request import PullOptions
 
@@ -61,11 +59,8 @@ def pull_aside(
         raise NodeError(
             f"pull of {job.name}: no process can be started: {(error.strerror or str(error)).lower()}"
         ) from error
-    with child:
-        try:
-            return _followed(child, packed, job.name, progress, is_over)
-        finally:
-            child.kill()
+    with ended_after(child):
+        return _followed(child, packed, job.name, progress, is_over)
 
 
 def read_job() -> PullJob:
@@ -91,15 +86,14 @@ def _read(size: int) -> bytes:
 def _followed(
     child: "subprocess.Popen[bytes]", packed: bytes, name: str, progress: Progress, is_over: Callable[[], bool]
 ) -> PullReport:
-    if child.stdin is None or child.stdout is None:
-        raise RuntimeError("both are pipes")
     lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-    threading.Thread(target=_read_lines, args=(child.stdout, lines), name="pull lines", daemon=True).start()
+    read_lines(child.stdout, lines.put, "pull lines", at_end=lambda: lines.put(None))
     stage, completed, total = "resolve", 0, None
     # One that has ended takes nothing, and its output ends too.
     with contextlib.suppress(OSError):
-        child.stdin.write(len(packed).to_bytes(_LENGTH_BYTES, "little") + packed)
-        child.stdin.flush()
+        stdin = piped(child.stdin)
+        stdin.write(len(packed).to_bytes(_LENGTH_BYTES, "little") + packed)
+        stdin.flush()
     while True:
         try:
             line = lines.get(timeout=_LOOK_EVERY_S)
@@ -121,9 +115,3 @@ def _followed(
         f"pull of {name}: its process ended with {exit_words(child.wait())} at {stage}",
         hint="A model can crash onnxruntime, and a full memory ends processes: `mecha models pull` alone shows more.",
     )
-
-
-def _read_lines(stream: IO[bytes], lines: "queue.SimpleQueue[bytes | None]") -> None:
-    for line in stream:
-        lines.put(line)
-    lines.put(None)

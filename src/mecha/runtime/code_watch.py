@@ -12,8 +12,9 @@ from pathlib import Path
 from threading import Event, Lock
 from typing import Self
 
+from mecha.child_process import exit_words
 from mecha.project import Project
-from mecha.runtime.process import exit_words, node_command
+from mecha.runtime.process import node_command
 from mecha.runtime.watch import Contents, FileWatch
 
 REMEDY = "The node goes on with the code it was started with; correct the file and save it."

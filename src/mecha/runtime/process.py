@@ -12,8 +12,9 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+from mecha.child_process import piped, read_lines
 from mecha.errors import NodeError
 from mecha.runtime.events import prefixed
 from mecha.runtime.guard import Guard
@@ -42,7 +43,7 @@ class NodeEvent:
 
 @dataclass(frozen=True, slots=True)
 class NodeExit:
-    """The process has ended and all it wrote was read; a negative code is a signal."""
+    """The process has ended and all it wrote was read, unless others hold its output; a negative code is a signal."""
 
     process: "NodeProcess"
     code: int
@@ -90,12 +91,11 @@ class NodeProcess:
         except OSError as error:
             raise NodeError(f"{node}: cannot be started: {(error.strerror or str(error)).lower()}") from error
         guard.add(self._process.pid)
-        self._readers = [
-            threading.Thread(target=self._read_events, name=f"{node}-events", daemon=True),
-            threading.Thread(target=self._read_lines, name=f"{node}-log", daemon=True),
-        ]
-        for thread in (*self._readers, threading.Thread(target=self._wait, name=f"{node}-wait", daemon=True)):
-            thread.start()
+        self._readers = (
+            read_lines(self._process.stdout, self._take_event, f"{node}-events"),
+            read_lines(self._process.stderr, self._take_line, f"{node}-log"),
+        )
+        threading.Thread(target=self._wait, name=f"{node}-wait", daemon=True).start()
 
     @property
     def pid(self) -> int:
@@ -106,14 +106,14 @@ class NodeProcess:
         """Write a line to the node, see `mecha.runtime.lifeline`; one that has ended does not mind."""
         # A closed stream raises ValueError.
         with contextlib.suppress(OSError, ValueError):
-            stream = _stream(self._process.stdin)
+            stream = piped(self._process.stdin)
             stream.write(line + b"\n")
             stream.flush()
 
     def stop(self) -> None:
         """Ask the node to end."""
         with contextlib.suppress(OSError):
-            _stream(self._process.stdin).close()
+            piped(self._process.stdin).close()
         if sys.platform != "win32":
             self._signal(signal.SIGTERM)
 
@@ -138,25 +138,22 @@ class NodeProcess:
             if self._process.returncode is None:
                 send(self._process.pid, number)
 
-    def _read_events(self) -> None:
-        for line in _stream(self._process.stdout):
-            try:
-                event = json.loads(line)
-            except ValueError:
-                event = None
-            if not isinstance(event, dict):
-                self._on_news(NodeLine(self, prefixed("INFO", self.node, line.decode(errors="replace"))))
-                continue
-            if event.get("event") in _SIGNS_OF_LIFE:
-                self.heard_at_s = time.monotonic()
-            self._on_news(NodeEvent(self, event))
+    def _take_event(self, line: bytes) -> None:
+        try:
+            event = json.loads(line)
+        except ValueError:
+            event = None
+        if not isinstance(event, dict):
+            self._on_news(NodeLine(self, prefixed("INFO", self.node, line.decode(errors="replace"))))
+            return
+        if event.get("event") in _SIGNS_OF_LIFE:
+            self.heard_at_s = time.monotonic()
+        self._on_news(NodeEvent(self, event))
 
-    def _read_lines(self) -> None:
-        for raw in _stream(self._process.stderr):
-            text = raw.decode(errors="replace").rstrip()
-            # What Python, a library or `print` writes has no prefix of ours.
-            line = text if _LOG_LINE.match(text) else prefixed("INFO", self.node, text)
-            self._on_news(NodeLine(self, line))
+    def _take_line(self, line: bytes) -> None:
+        text = line.decode(errors="replace").rstrip()
+        # What Python, a library or `print` writes has no prefix of ours.
+        self._on_news(NodeLine(self, text if _LOG_LINE.match(text) else prefixed("INFO", self.node, text)))
 
     def _wait(self) -> None:
         if hasattr(os, "waitid"):
@@ -170,11 +167,11 @@ class NodeProcess:
         else:
             code = self._process.wait()
             self._guard.remove(self._process.pid)
+        # What the node started in a session of its own may hold its output, and live on.
         for thread in self._readers:
             thread.join(_READ_OUT_S)
-        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
-            with contextlib.suppress(OSError):
-                _stream(stream).close()
+        with contextlib.suppress(OSError):
+            piped(self._process.stdin).close()
         self._on_news(NodeExit(self, code))
 
 
@@ -182,19 +179,3 @@ def node_command(node: str, root: Path) -> list[str]:
     """Return how a node is started."""
     # -P: the working directory is no place to look for modules of ours.
     return [sys.executable, "-P", "-m", "mecha.runtime.run", node, "--project", str(root)]
-
-
-def exit_words(code: int) -> str:
-    """Return how a process ended: `exit code 9`, `signal SIGKILL`."""
-    if code >= 0:
-        return f"exit code {code}"
-    try:
-        return f"signal {signal.Signals(-code).name}"
-    except ValueError:
-        return f"signal {-code}"
-
-
-def _stream(stream: IO[bytes] | None) -> IO[bytes]:
-    if stream is None:
-        raise RuntimeError("all three streams of a node are pipes")
-    return stream

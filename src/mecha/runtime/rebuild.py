@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal
 
+from mecha.child_process import exit_words
 from mecha.errors import NodeError
 from mecha.runtime.events import SUPERVISED_VARIABLE
-from mecha.runtime.process import exit_words
 
 _END_S = 5.0
 

@@ -4,11 +4,12 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from mecha.child_process import exit_words
 from mecha.errors import NodeError
 from mecha.project import NodeSettings
 from mecha.runtime.events import SEEN_VARIABLE
 from mecha.runtime.faults import BEGAN_VARIABLE
-from mecha.runtime.process import NodeProcess, exit_words
+from mecha.runtime.process import NodeProcess
 from mecha.runtime.restart import RestartPolicy
 from mecha.runtime.surroundings import Account, State, Surroundings
 from mecha.runtime.timing import NodeStats

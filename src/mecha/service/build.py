@@ -6,12 +6,12 @@ import os
 import queue
 import subprocess
 import sys
-import threading
 import time
-from typing import IO
+from collections import deque
 
 import psutil
 
+from mecha.child_process import ended_after, exit_words, read_lines
 from mecha.errors import QuantizationError
 from mecha.progress import Progress
 from mecha.project import QuantizeSettings
@@ -23,7 +23,9 @@ _POLL_S = 0.2
 # A library of linear algebra with threads of its own takes them from onnxruntime's: beside other work, rounding the
 # weights took 23 s instead of 5.
 _ONE_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-_STDERR_KEPT = 2000
+_LAST_WORDS = 20
+"""Lines of its errors: the last one that says something is shown."""
+_READ_OUT_S = 1.0
 
 
 def run_build(job: BuildJob, limits: QuantizeSettings, progress: Progress) -> Int8Record:
@@ -39,54 +41,49 @@ def run_build(job: BuildJob, limits: QuantizeSettings, progress: Progress) -> In
     job_file = job.out_dir / "job.json"
     write_staged(job_file, job.model_dump_json(by_alias=True).encode())
     command = [sys.executable, "-m", "mecha.service.build_child", str(job_file)]
-    with subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, **_ONE_THREAD},
-    ) as child:
-        try:
-            return _Watch(child, job, limits, progress).result()
-        finally:
-            if child.poll() is None:
-                child.kill()
+    environ = {**os.environ, **_ONE_THREAD}
+    try:
+        child = subprocess.Popen(
+            command, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+    except OSError as error:
+        raise QuantizationError(
+            f"{job.spec.name}: no process can be started for INT8: {(error.strerror or str(error)).lower()}",
+            hint="FP32 works; the number of processes or the memory of this device is used up",
+        ) from error
+    with ended_after(child):
+        return _Watch(child, job, limits, progress).result()
 
 
 class _Watch:
     """Follows one child to its end."""
 
     def __init__(
-        self, child: "subprocess.Popen[str]", job: BuildJob, limits: QuantizeSettings, progress: Progress
+        self, child: "subprocess.Popen[bytes]", job: BuildJob, limits: QuantizeSettings, progress: Progress
     ) -> None:
         self._child, self._name, self._limits, self._progress = child, job.spec.name, limits, progress
         self._doing, self._again = "making INT8", f"`mecha models quantize {self._name}`"
         if job.candidate is not None:
             self._doing = f"measuring {job.candidate.name}"
             self._again = f"`mecha models adopt {self._name} {job.candidate.name}`"
-        self._lines: queue.Queue[str | None] = queue.Queue()
-        self._stderr: list[str] = []
+        self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._last_words: deque[bytes] = deque(maxlen=_LAST_WORDS)
         self._record: Int8Record | None = None
-        assert child.stdout is not None and child.stderr is not None  # noqa: S101, PT018 - both are pipes by construction
-        self._readers = (
-            threading.Thread(target=self._read_lines, args=(child.stdout,), daemon=True),
-            threading.Thread(target=self._read_stderr, args=(child.stderr,), daemon=True),
-        )
+        self._hearing = read_lines(child.stderr, self._last_words.append, "build errors")
+        read_lines(child.stdout, self._lines.put, "build lines", at_end=lambda: self._lines.put(None))
 
     def result(self) -> Int8Record:
-        for reader in self._readers:
-            reader.start()
         deadline = time.monotonic() + self._limits.time_limit_s
         while True:
             try:
                 line = self._lines.get(timeout=_POLL_S)
             except queue.Empty:
-                line = ""
+                line = b""
             if line is None:
                 return self._record or self._died()
             try:
-                if line:
+                # A library may print, too.
+                if line.startswith(b"{"):
                     self._record = self._take(json.loads(line)) or self._record
                 self._check_limits(deadline)
             except QuantizationError:
@@ -127,21 +124,12 @@ class _Watch:
                 )
 
     def _died(self) -> Int8Record:
-        code = self._child.wait()
-        tail = "".join(self._stderr)[-_STDERR_KEPT:].strip().splitlines()
-        what = f"signal {-code}" if code < 0 else f"exit code {code}"
-        detail = f": {tail[-1]}" if tail else ""
-        killed = "; signal 9 without a limit of ours is what a kernel out of memory does" if code == -9 else ""  # noqa: PLR2004
+        what = exit_words(self._child.wait())
+        self._hearing.join(_READ_OUT_S)
+        said = [text for line in self._last_words if (text := line.decode(errors="replace").strip())]
+        detail = f": {said[-1]}" if said else ""
+        killed = ", which a kernel that is out of memory sends" if what == "signal SIGKILL" else ""
         raise QuantizationError(
-            f"{self._name}: {self._doing} ended with {what}{detail}{killed}",
+            f"{self._name}: {self._doing} ended with {what}{killed}{detail}",
             hint=self._retry,
         )
-
-    def _read_lines(self, stream: IO[str]) -> None:
-        for line in stream:
-            if line.startswith("{"):
-                self._lines.put(line)
-        self._lines.put(None)
-
-    def _read_stderr(self, stream: IO[str]) -> None:
-        self._stderr.extend(stream)
