@@ -7,9 +7,9 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import cast
+from typing import IO, Any, cast
 from urllib.parse import urlsplit
 
 import pytest
@@ -143,6 +143,25 @@ def test_a_file_that_cannot_be_opened_now_is_not_said_to_be_replaced(
     monkeypatch.setattr(Path, "open", no_file)
     with pytest.raises(DiskError):
         file.open()
+
+
+def test_a_record_that_cannot_be_read_now_makes_no_other_commit(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: Callable[..., IO[Any]] = Path.open
+
+    def no_record(path: Path, *arguments: Any, **keywords: Any) -> IO[Any]:
+        if path.suffix == ".metadata":
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return opened(path, *arguments, **keywords)
+
+    folder = ServedFolder(root)
+    before = folder.snapshot("model", "owner/name")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", no_record)
+        with pytest.raises(DiskError) as raised:
+            folder.snapshot("model", "owner/name")
+
+    assert str(raised.value) == f"{root / 'owner/name'}: cannot be read: {os.strerror(errno.EMFILE)}"
+    assert folder.snapshot("model", "owner/name") == before
 
 
 def test_a_card_that_cannot_be_read_now_is_not_left_out(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

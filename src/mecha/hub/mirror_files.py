@@ -133,25 +133,29 @@ class ServedFolder:
             return None
         found = (self._served(path, location) for path, location in self._walk(repo, ""))
         files = tuple(file for file in found if file is not None)
-        commit = recorded_commit(repo, ((file.path, file.digests) for file in files))
+        try:
+            commit = recorded_commit(repo, ((file.path, file.digests) for file in files))
+        except OSError as error:
+            require_answered(repo, error)
+            commit = None
         return Snapshot(repo_id, repo_type, commit or commit_id(files), files)
 
     def _walk(self, folder: Path, prefix: str) -> Iterator[tuple[str, Path]]:
         try:
             with os.scandir(folder) as scan:
-                entries = sorted(scan, key=lambda entry: entry.name)
+                entries = sorted((one.name, one.is_dir(follow_symlinks=False), one.is_symlink()) for one in scan)
         except OSError as error:
             require_answered(folder, error)
             log.warning("%s is not served: %s", folder, error.strerror)
             return
-        for entry in entries:
-            if entry.name.startswith(".") or not _is_utf8(entry.name):
+        for name, is_folder, is_link in entries:
+            if name.startswith(".") or not _is_utf8(name):
                 continue
-            location = Path(entry.path)
-            if entry.is_dir(follow_symlinks=False):
-                yield from self._walk(location, f"{prefix}{entry.name}/")
-            elif not entry.is_symlink() or self._stays_inside(location):
-                yield f"{prefix}{entry.name}", location
+            location = folder / name
+            if is_folder:
+                yield from self._walk(location, f"{prefix}{name}/")
+            elif not is_link or self._stays_inside(location):
+                yield f"{prefix}{name}", location
 
     def _stays_inside(self, link: Path) -> bool:
         target = Path(os.path.realpath(link))

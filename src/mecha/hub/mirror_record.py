@@ -20,6 +20,9 @@ def recorded_commit(repo: Path, digests: Iterable[tuple[str, frozenset[str]]]) -
         repo: the folder.
         digests: of every file its path and the digests of what it holds now; the Hub uses sha256 for large files and
             git's for small ones.
+
+    Raises:
+        OSError: what is recorded cannot be told now, as opposed to a record that is not there or not for this user.
     """
     commits = {_recorded(repo, path, known) for path, known in digests}
     return commits.pop() if len(commits) == 1 else None
@@ -30,7 +33,7 @@ def _recorded(repo: Path, path: str, known: frozenset[str]) -> str | None:
     try:
         with note.open(encoding="utf-8") as file:
             commit, _, rest = file.read(_NOTE_BYTES).partition("\n")
-    except (OSError, UnicodeDecodeError):
+    except (FileNotFoundError, NotADirectoryError, PermissionError, UnicodeDecodeError):
         return None
     etag = rest.partition("\n")[0]
     return commit if _COMMIT.fullmatch(commit) and etag in known else None
