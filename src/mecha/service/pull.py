@@ -7,29 +7,23 @@ from typing import TYPE_CHECKING
 from mecha.catalog.schema import ModelCatalogEntry, QuantizeConfig
 from mecha.errors import ConfigError, DiskError, MechaError, NotFoundError, QuantizationError
 from mecha.progress import Progress
-from mecha.service.adoption import Adoption, is_adopted, still_holds
+from mecha.service.adoption import Adoption, is_adopted
 from mecha.service.attachment import Reached, download_of
 from mecha.service.build import run_build
 from mecha.service.build_report import REPORT_FILES
-from mecha.service.calibration import (
-    Calibration,
-    chosen_calibration,
-    chosen_digest,
-    is_gathered,
-    known_calibration,
-    resolve_calibration,
-)
+from mecha.service.calibration import Calibration, chosen_calibration, is_gathered, resolve_calibration
 from mecha.service.collection import at_work
+from mecha.service.completeness import Completeness, has_its_files
 from mecha.service.fetch import Fetched, Fetcher, Wanted
 from mecha.service.healing import damaged_files, intact_int8
 from mecha.service.job import BuildJob
 from mecha.service.licence import LicenceFirst
 from mecha.service.publication import RECORD_FILE, Place
 from mecha.service.report import PullReport
-from mecha.service.request import PullOptions, int8_key, wanted_file, wanted_int8
+from mecha.service.request import PullOptions, int8_key
 from mecha.service.room import with_room
 from mecha.service.rows import pull_report
-from mecha.service.switching import is_settled, put, settle
+from mecha.service.switching import put, settle
 from mecha.service.tuning import TUNED_FILE, holding
 from mecha.service.turn import turn
 from mecha.store.atomic import replace_dir
@@ -57,7 +51,8 @@ class Pull:
     ) -> None:
         self._place, self._entry, self._fetcher = place, entry, fetcher
         self._options, self._progress = options, progress
-        self._wanted, self._quantize = wanted_file(entry, options, place.project.root), wanted_int8(entry, options)
+        self._done = Completeness(place, entry, fetcher, options)
+        self._wanted, self._quantize = self._done.wanted, self._done.quantize
         self._downloaded_bytes = 0
         self._chosen: ChosenCalibration | None = None
         self._notice = ""
@@ -88,57 +83,7 @@ class Pull:
     def complete(self) -> PullReport | None:
         """Return what a run that has nothing to do would, None where there is something to do."""
         published = self._place.store.published(self._entry.name)
-        return self._complete(published) if published is not None and self._is_complete(published) else None
-
-    def _is_complete(self, published: PublishedModel) -> bool:
-        """Tell whether what is published is what is wanted, by looking at sizes and records only."""
-        if not is_settled(self._place, published.name, self._options):
-            return False
-        if self._options.force or self._options.update or published.suspect or not _has_its_files(published):
-            return False
-        if self._options.int8_only and not published.quantized:
-            return False
-        return self._is_wanted_fp32(published) and self._is_wanted_int8(published)
-
-    def _is_wanted_fp32(self, published: PublishedModel) -> bool:
-        wanted, origin = self._wanted, published.manifest.origin
-        known = self._fetcher.known(wanted)
-        digests = {published.manifest.files[MODEL_FILE].sha256, wanted.sha256, known.sha256 if known else None}
-        same_file = (origin.repo, origin.filename) == (wanted.repo, wanted.filename)
-        return same_file and origin.requested_revision == wanted.revision and len(digests - {None}) == 1
-
-    def _is_wanted_int8(self, published: PublishedModel) -> bool:
-        quantize, int8 = self._quantize, published.manifest.int8
-        if self._keeps_adopted(published):
-            return still_holds(published)
-        if quantize is None or published.quantized:
-            return True
-        if int8.state not in ("built", "rejected"):
-            return False
-        fp32 = published.manifest.files[MODEL_FILE].sha256
-        chosen = self._chosen_for(published)
-        if chosen is not None:
-            return int8.key == int8_key(self._entry, fp32, quantize, chosen_digest(chosen, self._place.project.root))
-        if quantize.calibration is None and int8.calibration is not None and int8.calibration.seen_digest:
-            # Made from what this device saw, and better than what built-in scenes would give again.
-            return int8.key == int8_key(self._entry, fp32, quantize, int8.calibration.seen_digest)
-        calibration = known_calibration(quantize.calibration, self._place.project.root, self._fetcher)
-        return calibration is not None and int8.key == self._key(fp32, quantize, calibration)
-
-    def _chosen_for(self, published: PublishedModel | None) -> ChosenCalibration | None:
-        asked = self._options.calibration
-        if asked is None:
-            return published.manifest.int8.chosen if published else self._gathered()
-        return asked if isinstance(asked, ChosenCalibration) else None
-
-    def _gathered(self) -> ChosenCalibration | None:
-        """Return the frames that were gathered for a model of which no manifest tells what was chosen."""
-        from mecha.service.chosen import gathered_before
-
-        return gathered_before(self._entry.name, self._place.project.root)
-
-    def _key(self, fp32_sha256: str, quantize: QuantizeConfig, calibration: Calibration) -> str:
-        return int8_key(self._entry, fp32_sha256, quantize, calibration.digest)
+        return self._complete(published) if published is not None and self._done.is_whole(published) else None
 
     def _bring(self) -> PullReport:
         from mecha.service.inspection import inspected
@@ -147,9 +92,9 @@ class Pull:
         found = inspected(self._entry, fetched.path, fetched.locked, self._fetch_beside)
         spec = found.spec.model_copy(update={"licence": self._licence})
         published = self._place.store.published(spec.name)
-        self._chosen = self._chosen_for(published)
+        self._chosen = self._done.chosen_for(published)
         if published is not None and self._damaged:
-            wanted = not self._options.force and not self._options.int8_only and self._is_wanted_int8(published)
+            wanted = not self._options.force and not self._options.int8_only and self._done.has_int8(published)
             record = intact_int8(self._place, published, self._damaged, fetched.locked.sha256) if wanted else None
             if record is not None:
                 return self._publish(fetched, spec, record)
@@ -160,7 +105,7 @@ class Pull:
         quantize = self._quantize
         if quantize is None:
             return self._publish(fetched, spec, Int8Record(state="disabled", message="INT8 is not enabled"))
-        if published is None or not _has_its_files(published):
+        if published is None or not has_its_files(published):
             # Whatever happens to INT8, and whenever the power goes: FP32 is usable from here on.
             self._publish(fetched, spec, Int8Record(state="pending", requested_method=quantize.method))
         return self._with_int8(published, fetched, spec, quantize)
@@ -192,12 +137,6 @@ class Pull:
             replace_dir(self._options.staged, self._place.project.root / self._chosen.source)
         return self._publish(fetched, spec, record)
 
-    def _keeps_adopted(self, published: PublishedModel) -> bool:
-        """Tell whether the INT8 of a model was made elsewhere, and nobody asks for another one."""
-        options = self._options
-        asked = options.force or options.int8_only or options.method is not None or not options.quantize
-        return is_adopted(published) and not asked
-
     def _given(
         self, found: "Inspected", published: PublishedModel | None, fetched: Fetched, spec: ModelSpec
     ) -> PullReport | None:
@@ -208,7 +147,7 @@ class Pull:
         """
         if found.quantized:
             return self._publish(fetched, spec, _INT8_ALREADY)
-        if published is None or not self._keeps_adopted(published):
+        if published is None or not self._done.keeps_adopted(published):
             return self._imported(fetched, spec)
         adoption = Adoption(self._place, self._entry, self._fetcher, self._progress)
         try:
@@ -229,7 +168,7 @@ class Pull:
         given = self._options.imported
         if given is None or given.manifest.files[MODEL_FILE].sha256 != fetched.locked.sha256:
             return None
-        if not (self._quantize or is_adopted(given)) or not self._is_wanted_int8(given):
+        if not (self._quantize or is_adopted(given)) or not self._done.has_int8(given):
             return None
         self._place.cache.adopt_build(given.path, given.manifest.int8.key)
         self._chosen = given.manifest.int8.chosen
@@ -257,7 +196,7 @@ class Pull:
     def _int8(self, fetched: Fetched, spec: ModelSpec, quantize: QuantizeConfig) -> Int8Record:
         """Return the record of an INT8 build, made now or found in the cache."""
         calibration = self._calibration(quantize)
-        key = self._key(fetched.locked.sha256, quantize, calibration)
+        key = int8_key(self._entry, fetched.locked.sha256, quantize, calibration.digest)
         cache = self._place.cache
         lock, doing = cache.build_dir(key).with_suffix(".lock"), f"INT8 build of {spec.name}"
         with turn(lock, doing, self._progress, timeout_s=_MODEL_LOCK_TIMEOUT_S):
@@ -343,14 +282,3 @@ class Pull:
     def _report(self, published: PublishedModel, *, changed: bool) -> PullReport:
         calibrated = self._options.calibration is not None
         return pull_report(published, changed=changed, calibrated=calibrated, downloaded_bytes=self._downloaded_bytes)
-
-
-def _has_its_files(published: PublishedModel) -> bool:
-    """Compare presence and size only: a pull of what is complete must not read hundreds of megabytes."""
-    try:
-        return all(
-            (published.path / name).stat().st_size == record.size_bytes
-            for name, record in published.manifest.files.items()
-        )
-    except OSError:
-        return False  # also where another process removes it at this moment
