@@ -4,6 +4,7 @@ import asyncio
 import gc
 import logging
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -12,7 +13,7 @@ from typing import Any, ClassVar
 from weakref import WeakSet
 
 import pytest
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mecha.daemon.connection import OwnConnection
 from tests.certificate import self_signed
@@ -21,6 +22,7 @@ from tests.runtime.waiting import wait_for
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
 SIZE = 60_000
+LARGER = 300_000
 
 
 class Known(OwnConnection):
@@ -61,13 +63,37 @@ async def large(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": b"x" * SIZE})
 
 
+async def larger(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answers with much more than asyncio waits with."""
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % LARGER)]})
+    await send({"type": "http.response.body", "body": b"x" * LARGER})
+
+
+class Watched(Known):
+    """Looks whether the client goes on each time that a test lets it."""
+
+    unread_s = 0.01
+    may_look = threading.Event()
+    looks: ClassVar[int] = 0
+
+    def _look(self, before: int) -> None:
+        if not self.may_look.is_set():
+            self.loop.call_later(self.unread_s, self._look, before)
+            return
+        self.may_look.clear()
+        super()._look(before)
+        Watched.looks += 1
+
+
 @contextmanager
-def asked_for_all() -> Iterator[socket.socket]:
+def asked_for_all(
+    app: ASGIApp, *, connection: type[Known] = Known, unix: Path | None = None
+) -> Iterator[socket.socket]:
     """A client that has asked, and of whose answer the system takes little at a time."""
-    with answering(large, connection=Known) as served, socket.socket() as opened:
+    family = socket.AF_INET if unix is None else socket.AF_UNIX
+    with answering(app, connection=connection, unix=unix) as served, socket.socket(family) as opened:
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
         opened.settimeout(10)
-        assert not isinstance(served.address, str)
         opened.connect(served.address)
         opened.sendall(REQUEST + b"Connection: close\r\n\r\n")
         yield opened
@@ -75,7 +101,7 @@ def asked_for_all() -> Iterator[socket.socket]:
 
 def test_the_last_bytes_of_a_closed_connection_are_not_kept_for_who_takes_nothing() -> None:
     before = Known.made
-    with asked_for_all() as opened:
+    with asked_for_all(large) as opened:
         wait_for(lambda: Known.made > before)
         wait_for(lambda: not any(known in known.connections for known in Known.alive), what="it is cut off")
 
@@ -83,8 +109,35 @@ def test_the_last_bytes_of_a_closed_connection_are_not_kept_for_who_takes_nothin
 
 
 def test_who_takes_them_gets_them_all() -> None:
-    with asked_for_all() as opened:
+    with asked_for_all(large) as opened:
         assert rest_of(opened).endswith(b"x" * SIZE)
+
+
+@pytest.mark.parametrize("unix", [False, True], ids=["TCP", "Unix socket"])
+def test_a_client_that_takes_its_answer_slowly_and_steadily_gets_all_of_it(tmp_path: Path, unix: bool) -> None:
+    path = tmp_path / "socket" if unix else None
+    Watched.may_look.clear()
+    with asked_for_all(larger, connection=Watched, unix=path) as opened:
+        came = 0
+        for looks in range(Watched.looks + 1, Watched.looks + 9):
+            # More than the client's own system can have had of it before.
+            for _ in range(16):
+                came += len(opened.recv(1024))
+            Watched.may_look.set()
+            wait_for(partial(lambda wanted: Watched.looks == wanted, looks), what="it is looked at")
+        while part := opened.recv(1024):
+            Watched.may_look.set()
+            came += len(part)
+
+    assert came > LARGER
+
+
+def test_a_client_that_stops_in_the_middle_of_its_answer_is_let_go() -> None:
+    with asked_for_all(larger) as opened:
+        assert opened.recv(1024)
+        wait_for(lambda: not any(known in known.connections for known in Known.alive), what="it is cut off")
+
+        assert len(rest_of(opened)) < LARGER
 
 
 def test_a_bad_chunk_after_the_answer_has_begun_ends_the_connection_and_no_more(

@@ -1,8 +1,10 @@
 """Connections of a server on a network: how long one may keep us waiting."""
 
 import asyncio
+import contextlib
 import socket
 import struct
+import sys
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -11,10 +13,13 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 HEADERS_S = 10.0
 """A request's line and headers must have come after this time, and another one may take as long."""
 UNREAD_S = 30.0
-"""An answer must go on: a client that has taken nothing for this long is gone."""
+"""An answer must go on: a client that has taken nothing for this long is gone, however little it takes else."""
 _CLOSE_S = 5.0
 _BEFORE_ANSWER = frozenset({"IDLE", "SEND_RESPONSE"})
 """States of h11, as its documentation names them, in which an answer can begin."""
+# Where Linux has `tcpi_bytes_acked` in its `struct tcp_info` (linux/tcp.h), a number of 64 bits.
+_ACKED_AT = 120
+_ACKED = struct.Struct("=Q")
 
 
 class GuardedConnection(H11Protocol):
@@ -27,19 +32,16 @@ class GuardedConnection(H11Protocol):
         super().__init__(*args, **keywords)
         self._headers_due: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
-        self._ending: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection."""
-        super().connection_made(cast("asyncio.Transport", _EndingTransport(transport, self._expect_end)))
+        super().connection_made(cast("asyncio.Transport", _EndingTransport(transport, self._expect_reading)))
         self._expect_headers()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait for nothing any more."""
         self._expect_nothing()
-        self._has_read()
-        if self._ending is not None:
-            self._ending.cancel()
+        self._expect_no_reading()
         super().connection_lost(exc)
         # Uvicorn keeps the timer of a client that reset, and so all that was the connection's, for seconds.
         self._unset_keepalive_if_required()
@@ -61,14 +63,14 @@ class GuardedConnection(H11Protocol):
             self._expect_headers()
 
     def pause_writing(self) -> None:
-        """The client does not read: it has some time to begin again."""
+        """More waits for the client than it takes at once: it may be slow, and has to go on."""
         super().pause_writing()
-        if self._unread is None:
-            self._unread = self.loop.call_later(self.unread_s, self._cut_off)
+        self._expect_reading()
 
     def resume_writing(self) -> None:
-        """The client has read on."""
-        self._has_read()
+        """The client has taken most of what waited; what is left of a closed connection it has to take, too."""
+        if not self.transport.is_closing():
+            self._expect_no_reading()
         super().resume_writing()
 
     def send_400_response(self, msg: str) -> None:
@@ -93,17 +95,17 @@ class GuardedConnection(H11Protocol):
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.transport.abort()
 
-    def _expect_end(self) -> None:
-        """Look from time to time whether a client still takes what is left of a closed connection's answer."""
-        left = self.transport.get_write_buffer_size()
-        if left:
-            self._ending = self.loop.call_later(self.unread_s, self._look_again, left)
+    def _expect_reading(self) -> None:
+        """Look from time to time whether the client still takes what waits for it."""
+        if self._unread is None and self.transport.get_write_buffer_size():
+            self._unread = self.loop.call_later(self.unread_s, self._look, taken(self.transport))
 
-    def _look_again(self, before: int) -> None:
-        if self.transport.get_write_buffer_size() == before:
+    def _look(self, before: int) -> None:
+        self._unread = None
+        if taken(self.transport) == before:
             self._cut_off()
         else:
-            self._expect_end()
+            self._expect_reading()
 
     def _expect_headers(self) -> None:
         self._headers_due = self.loop.call_later(self.headers_s, self.transport.abort)
@@ -113,7 +115,7 @@ class GuardedConnection(H11Protocol):
             self._headers_due.cancel()
             self._headers_due = None
 
-    def _has_read(self) -> None:
+    def _expect_no_reading(self) -> None:
         if self._unread is not None:
             self._unread.cancel()
             self._unread = None
@@ -140,3 +142,17 @@ class _EndingTransport:
             self._transport.resume_reading()
             self._transport.close()
             self._on_close()
+
+
+def taken(transport: asyncio.Transport) -> int:
+    """Return a number that changes when the other end takes something of what waits for it.
+
+    On Linux the system counts the bytes; elsewhere, and of a Unix socket, what waits in this process has to do.
+    """
+    opened = transport.get_extra_info("socket")
+    if sys.platform == "linux" and opened is not None and opened.family != socket.AF_UNIX:
+        # A connection that is over has no such number, and an old kernel gives less.
+        with contextlib.suppress(OSError, struct.error):
+            told = opened.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _ACKED_AT + _ACKED.size)
+            return int(_ACKED.unpack_from(told, _ACKED_AT)[0])
+    return transport.get_write_buffer_size()
