@@ -132,6 +132,19 @@ def test_it_has_not_the_token_of_the_daemon(root: Path, environ: Mapping[str, st
     assert all("MECHA_TOKEN" not in one and one["HF_ENDPOINT"] == environ["HF_ENDPOINT"] for one in given)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="asks for the session")
+def test_ctrl_c_in_the_terminal_of_the_daemon_is_not_for_it(root: Path, environ: Mapping[str, str]) -> None:
+    sessions: set[int] = set()
+
+    def look(stage: str, completed: int, total: int | None) -> None:
+        del stage, completed, total
+        sessions.update(os.getsid(process.pid) - process.pid for process in pulling())
+
+    pull_aside(job(root, environ), environ, look, is_over=never)
+
+    assert sessions == {0}
+
+
 def test_a_process_that_cannot_be_started_is_told(
     root: Path, environ: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -54,7 +54,14 @@ def pull_aside(
     packed = pickle.dumps(job)
     command = [sys.executable, "-P", "-m", "mecha.daemon.pull_child"]
     try:
-        child = subprocess.Popen(command, env=child_environ(environ), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        child = subprocess.Popen(
+            command,
+            env=child_environ(environ),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            # Ctrl-C in the terminal is for the daemon, which ends its pulls.
+            start_new_session=sys.platform != "win32",
+        )
     except OSError as error:
         raise NodeError(
             f"pull of {job.name}: no process can be started: {(error.strerror or str(error)).lower()}"
