@@ -58,7 +58,7 @@ class Bench:
             env={**self.environment, **extra},
             capture_output=True,
             text=True,
-            timeout=240,
+            timeout=500,  # a real model takes two minutes beside the other tests
             check=False,
         )
 
