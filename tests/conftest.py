@@ -57,6 +57,19 @@ def private_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
     return home
 
 
+@pytest.fixture(autouse=True)
+def limit_of_files() -> Iterator[None]:
+    """Give back the limit on open files, which servers of ours raise for their process."""
+    if sys.platform == "win32":
+        yield
+        return
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
 @pytest.fixture(params=[0o000, 0o022, 0o077], ids=["000", "022", "077"])
 def umask(request: pytest.FixtureRequest) -> Iterator[int]:
     """Run with a mask that hides nothing, the usual, or all from others; the mask."""

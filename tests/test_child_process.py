@@ -48,16 +48,18 @@ def test_an_end_does_not_wait_for_what_holds_the_output() -> None:
     lines = list[bytes]()
     child = started(
         "import subprocess, sys\n"
-        "held = subprocess.Popen(['sleep', '300'], start_new_session=True)\n"
+        "held = subprocess.Popen(['sleep', '60'], start_new_session=True)\n"
         "print(held.pid, flush=True)\n"
         "sys.stdin.read()"
     )
-    with ended_after(child):
-        reader = read_lines(child.stdout, lines.append, "lines")
-        wait_for(lambda: len(lines) == 1, what="the other one has started")
-    holds = psutil.Process(int(lines[0]))
-    assert holds.is_running()
-    holds.kill()
+    try:
+        with ended_after(child):
+            reader = read_lines(child.stdout, lines.append, "lines")
+            wait_for(lambda: len(lines) == 1, what="the other one has started")
+        assert psutil.pid_exists(int(lines[0]))
+    finally:
+        for line in lines:
+            psutil.Process(int(line)).kill()
     reader.join(30)
     assert piped(child.stdout).closed
 

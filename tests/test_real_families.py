@@ -44,7 +44,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningMirror]:
 def bench(tmp_path_factory: pytest.TempPathFactory, hub: RunningMirror) -> Bench:
     folder = tmp_path_factory.mktemp("project")
     (folder / "home").mkdir()
-    bench = Bench(folder / "project", folder / "home", {"HF_ENDPOINT": hub.endpoint})
+    bench = Bench(folder / "project", folder / "home", {"HF_ENDPOINT": hub.endpoint}, patience_s=500.0)
     bench.root.mkdir()
     # No preset is named: the family says how a frame is prepared.
     names = {"yolov5n": "", "yolox_nano": 'labels = "coco"'}

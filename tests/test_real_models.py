@@ -75,7 +75,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory, hub: RunningMirror) -> Bench
     """
     folder = tmp_path_factory.mktemp("project")
     (folder / "home").mkdir()
-    bench = Bench(folder / "project", folder / "home", {"HF_ENDPOINT": hub.endpoint})
+    bench = Bench(folder / "project", folder / "home", {"HF_ENDPOINT": hub.endpoint}, patience_s=500.0)
     bench.root.mkdir()
     dynamic = {"repo": "somebody/dynamic", "filename": "model.onnx", "method": "static_int8"}
     bench.write_catalog(

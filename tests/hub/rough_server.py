@@ -1,9 +1,10 @@
 """A real HTTP server that misbehaves as told: it cuts, stalls, lies about ranges, redirects in circles, refuses."""
 
+import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -61,6 +62,7 @@ class RoughServer(ThreadingHTTPServer):
         self.moves = moves
         self.seen: list[Seen] = []
         self.closing = threading.Event()
+        self.open: set[socket.socket] = set()
         self._lock = threading.Lock()
 
     @property
@@ -71,6 +73,16 @@ class RoughServer(ThreadingHTTPServer):
         with self._lock:
             self.seen.append(seen)
             return self.moves[min(len(self.seen), len(self.moves)) - 1]
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Remember the connection: it would outlive the server where a client keeps it for its next question."""
+        self.open.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Close a connection."""
+        self.open.discard(request)
+        super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Stay silent when a client goes away in the middle."""
@@ -122,6 +134,9 @@ def rough_server(*moves: Move, tls: ssl.SSLContext | None = None) -> Iterator[Ro
         server.closing.set()
         server.shutdown()
         thread.join()
+        for connection in list(server.open):
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
         server.server_close()
 
 

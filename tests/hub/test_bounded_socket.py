@@ -1,16 +1,22 @@
 """A server that more connections come to than it can bear goes on, and says so once."""
 
+import contextlib
 import json
 import logging
 import os
+import selectors
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from mecha.hub.bounded_socket import BoundedSocket, bearable
+from mecha.hub.mirror import running_mirror
+from tests.runtime.waiting import wait_for
 
 MOST = 3
 
@@ -59,6 +65,16 @@ def test_what_it_was_made_of_is_closed_with_it() -> None:
         socket.create_connection(address, timeout=10)
 
 
+def test_a_mirror_takes_no_more_than_it_can_bear(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mecha.hub.mirror._MOST_CONNECTIONS", 10)
+    with running_mirror(root) as mirror, contextlib.ExitStack() as held, selectors.DefaultSelector() as told:
+        address = urlsplit(mirror.endpoint)
+        for _ in range(15):
+            client = held.enter_context(socket.create_connection((address.hostname, address.port), timeout=10))
+            told.register(client, selectors.EVENT_READ)
+        wait_for(lambda: len(told.select(0)) == 5, what="five are closed")
+
+
 SERVER = """
 import errno, json, os, resource, socket, sys
 from mecha.hub.bounded_socket import BoundedSocket, bearable
@@ -83,19 +99,21 @@ with BoundedSocket.around(socket.create_server(("127.0.0.1", 0)), 1000) as liste
 
 @pytest.mark.skipif(os.name != "posix", reason="sets a limit of POSIX")
 def test_a_process_that_has_no_files_left_closes_what_comes_and_takes_again_later() -> None:
-    with subprocess.Popen(
-        [sys.executable, "-c", SERVER], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    started = [sys.executable, "-c", SERVER]
+    with (
+        subprocess.Popen(started, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process,
+        contextlib.ExitStack() as held,
+    ):
         assert process.stdout is not None
         assert process.stderr is not None
+        held.callback(process.kill)  # it waits for clients as long as it has not had them all
         port = int(process.stdout.readline())
-        clients = [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(40)]
+        for _ in range(40):
+            held.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
         with socket.create_connection(("127.0.0.1", port), timeout=20) as later:
             said = later.recv(5)
         outcomes = json.loads(process.stdout.readline())
         errors = process.stderr.read()
-        for client in clients:
-            client.close()
 
     taken = outcomes.count("taken")
     assert 0 < taken < 24

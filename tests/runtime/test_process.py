@@ -14,7 +14,9 @@ from mecha.runtime.process import News, NodeExit, NodeLine, NodeProcess
 from tests.runtime.projects import TICKER, make_project
 from tests.runtime.waiting import wait_for
 
-ENVIRON = {**os.environ, "MECHA_BUS": "", "PYTHONPATH": os.pathsep.join(sys.path)}
+
+def environ() -> dict[str, str]:
+    return {**os.environ, "MECHA_BUS": "", "PYTHONPATH": os.pathsep.join(sys.path)}
 
 
 @pytest.mark.skipif(not hasattr(os, "waitid"), reason="this system waits in another way")
@@ -31,7 +33,7 @@ def test_an_end_is_told_however_late_it_is_seen(
         return seen(kind, pid, options)
 
     monkeypatch.setattr(os, "waitid", late)
-    node = NodeProcess("ticker", root, ENVIRON, Guard(), news.append)
+    node = NodeProcess("ticker", root, environ(), Guard(), news.append)
     os.kill(node.pid, signal.SIGKILL)
     # Ended, and not waited for.
     seen(os.P_PID, node.pid, os.WEXITED | os.WNOWAIT)
@@ -46,13 +48,13 @@ def test_an_end_is_told_however_late_it_is_seen(
 
 
 HOLDER = """
-    import os, subprocess
+    import os, subprocess, sys
     from mecha.runtime.node import Node
 
     class Holder(Node):
         def step(self, message: None) -> None:
-            held = subprocess.Popen(["sleep", "300"], start_new_session=True)
-            self.log.info("holds %d", held.pid)
+            held = subprocess.Popen(["sleep", "60"], stderr=subprocess.DEVNULL, start_new_session=True)
+            print(held.pid, file=sys.stderr, flush=True)
             os._exit(3)
 """
 
@@ -60,10 +62,12 @@ HOLDER = """
 @pytest.mark.skipif(sys.platform == "win32", reason="starts a session")
 def test_an_end_is_told_though_another_process_holds_the_output(tmp_path: Path) -> None:
     root, news = make_project(tmp_path, holder=HOLDER), list[News]()
-    node = NodeProcess("holder", root, ENVIRON, Guard(), news.append)
+    node = NodeProcess("holder", root, environ(), Guard(), news.append)
     try:
-        wait_for(lambda: any(isinstance(one, NodeExit) for one in news), what="the end is told")
+        wait_for(lambda: any(isinstance(one, NodeExit) for one in news), timeout_s=30, what="the end is told")
     finally:
-        (pid,) = [int(one.text.rsplit(" ", 1)[1]) for one in news if isinstance(one, NodeLine) and "holds" in one.text]
-        os.kill(pid, signal.SIGKILL)
+        held = [int(one.text.rsplit(" ", 1)[1]) for one in news if isinstance(one, NodeLine)]
+        for pid in held:
+            os.kill(pid, signal.SIGKILL)
+    assert len(held) == 1
     assert news[-1] == NodeExit(node, 3)

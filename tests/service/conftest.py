@@ -47,6 +47,7 @@ class Bench:
     root: Path
     home: Path
     environ: dict[str, str] = field(default_factory=dict)
+    patience_s: float = 240.0
 
     def write_catalog(self, text: str) -> None:
         (self.root / "model_catalog.toml").write_text(text)
@@ -58,7 +59,7 @@ class Bench:
             env={**self.environment, **extra},
             capture_output=True,
             text=True,
-            timeout=500,  # a real model takes two minutes beside the other tests
+            timeout=self.patience_s,
             check=False,
         )
 
