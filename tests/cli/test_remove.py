@@ -80,8 +80,8 @@ def test_ctrl_c_at_the_question_is_ctrl_c(project: Path) -> None:
         try:
             assert process.stdout.read(len(asked)) == asked
             process.send_signal(signal.SIGINT)
-            _, said = process.communicate(timeout=60)
+            rest, said = process.communicate(timeout=60)
         finally:
             process.kill()
-    assert (process.returncode, said) == (130, b"")
+    assert (process.returncode, rest, said) == (130, b"", b"")
     assert (project / "models" / "arena").is_dir()

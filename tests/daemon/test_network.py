@@ -1,12 +1,15 @@
 """The daemon on a network: what must be given, and what is said where it is not."""
 
+import asyncio
 import os
 from pathlib import Path
 
 import pytest
+from starlette.applications import Starlette
 
+from mecha.daemon.connection import OwnConnection
 from mecha.daemon.network import Network, network
-from mecha.daemon.server import Tls, tcp_listener
+from mecha.daemon.server import Tls, _Server, tcp_listener
 from mecha.errors import ConfigError, UsageError
 
 TOKEN = {"MECHA_TOKEN": "a-token-of-this-test-0123"}
@@ -17,6 +20,12 @@ def planned(listen: str, **options: Path) -> Network:
     made = network(listen, options.get("token"), options.get("cert"), options.get("key"), TOKEN)
     assert made is not None
     return made
+
+
+def test_every_connection_is_looked_at_for_who_is_at_its_other_end() -> None:
+    with tcp_listener("127.0.0.1:0", None) as listener:
+        server = _Server(Starlette(), listener, asyncio.Event())
+    assert server.config.http is OwnConnection
 
 
 def test_without_an_address_it_is_on_none() -> None:

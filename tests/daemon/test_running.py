@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 
 from tests.daemon.kept import PATIENCE_S, environ_with, kept_project
-from tests.runtime.projects import TICKER
+from tests.runtime.projects import TICKER, configure
 from tests.runtime.waiting import wait_for
 
 
@@ -145,6 +145,22 @@ def test_a_daemon_whose_settings_have_a_fault_goes_on_tells_it_and_is_stopped(tm
         done = command(root, environ, "stop")
         assert (done.returncode, done.stdout) == (0, f"process {process.pid} has ended\n")
         assert process.wait(PATIENCE_S) == 0
+
+
+def test_a_config_that_a_node_refuses_is_told_until_it_takes_it(tmp_path: Path) -> None:
+    root = kept_project(tmp_path / "project", ticker=TICKER)
+    environ = environ_with(tmp_path)
+    fault = "  file: configs/common/nodes/ticker/config.json:2: nosuch: unknown key"
+
+    def lines() -> list[str]:
+        return command(root, environ, "status").stdout.splitlines()
+
+    with running(root, environ):
+        wait_for(lambda: any("ticker" in line and "running" in line for line in lines()), timeout_s=PATIENCE_S)
+        configure(root, "ticker", nosuch=1)
+        wait_for(lambda: fault in lines(), timeout_s=PATIENCE_S)
+        configure(root, "ticker", pause_s=0.02)
+        wait_for(lambda: fault not in lines(), timeout_s=PATIENCE_S)
 
 
 def test_nodes_end_with_a_daemon_that_is_killed_and_the_next_one_goes_on(tmp_path: Path) -> None:

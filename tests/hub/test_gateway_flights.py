@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 from fastapi import Request
@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from mecha.hub.gateway import Gateway
 from mecha.hub.gateway_app import file_response, json_response
-from mecha.hub.gateway_flight import UnforeseenError
+from mecha.hub.gateway_flight import Flight, UnforeseenError
 from mecha.hub.gateway_store import Entry, GatewayStore
 from mecha.hub.huggingface import HuggingFaceSource
 from mecha.hub.mirror import running_mirror
@@ -69,15 +69,19 @@ def file(gateway: Gateway, method: str = "GET", path: str = PATH, revision: str 
     return file_response(request(method), gateway, "model", "owner/name", revision, path)
 
 
-def sent(response: Response, *, leaves: bool = False) -> tuple[int | None, bytes]:
-    """Return the status and body that a client gets, None where it left before any."""
+def sent(response: Response, *, leaves: Callable[[], bool] = lambda: False) -> tuple[int | None, bytes]:
+    """Return the status and body that a client gets, None where it left before any.
+
+    Args:
+        leaves: asked again and again; the client goes when it is so.
+    """
 
     async def run() -> list[Any]:
         messages: list[Any] = []
 
         async def receive() -> Any:
-            if not leaves:
-                await asyncio.Event().wait()
+            while not leaves():
+                await asyncio.sleep(0.005)
             return {"type": "http.disconnect"}
 
         async def send(message: Any) -> None:
@@ -91,24 +95,29 @@ def sent(response: Response, *, leaves: bool = False) -> tuple[int | None, bytes
     return status, b"".join(message.get("body", b"") for message in messages)
 
 
-def test_a_file_that_is_removed_in_the_moment_in_which_it_is_whole_is_no_end_of_waiting(
-    gateway: Gateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("removed", "status", "body"), [(2, 200, CONTENT), (3, 503, None)])
+def test_a_file_that_is_removed_in_the_moment_in_which_it_is_whole_is_fetched_again(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, removed: int, status: int, body: bytes | None
 ) -> None:
-    adopt = GatewayStore.adopt
+    adopt, opened, adopted = GatewayStore.adopt, Flight.opened, list[Path]()
 
     def adopted_and_removed(store: GatewayStore, partial: Path, sha256: str) -> Path:
-        blob = adopt(store, partial, sha256)
-        blob.unlink()
-        return blob
+        adopted.append(adopt(store, partial, sha256))
+        if len(adopted) <= removed:
+            adopted[-1].unlink()
+        return adopted[-1]
 
-    entry = entry_of_file(gateway)
-    with monkeypatch.context() as patch:
-        patch.setattr(GatewayStore, "adopt", adopted_and_removed)
-        flight = gateway.flight(entry)
+    def opened_late(flight: Flight) -> BinaryIO | None:
+        # Whoever opens it while it comes has it, whatever becomes of its name.
         until(lambda: flight.over)
-        settled(gateway)
-        assert (flight.fault, flight.total) == (None, len(CONTENT))
-    assert sent(file(gateway)) == (200, CONTENT)
+        return opened(flight)
+
+    monkeypatch.setattr(GatewayStore, "adopt", adopted_and_removed)
+    monkeypatch.setattr(Flight, "opened", opened_late)
+    answer = sent(file(gateway))
+    assert answer == (status, body or b'{"error":"model.onnx was removed to make room"}')
+    assert len(adopted) == 3
+    settled(gateway)
 
 
 def test_what_nobody_foresaw_is_told_and_logged_once_and_the_next_client_tries_again(
@@ -173,12 +182,13 @@ def test_what_somebody_waits_for_does_not_make_room(tmp_path: Path) -> None:
         assert (first.exists(), second.exists(), third.exists()) == (False, False, True)
 
 
-@pytest.mark.parametrize("silent", ["questions", "fetches"])
+@pytest.mark.parametrize(("silent", "asked"), [("questions", "HEAD"), ("fetches", "GET")])
 def test_a_client_that_leaves_before_the_first_byte_is_waited_for_no_longer(
-    gateway: Gateway, upstream: FaultyHub, silent: str
+    gateway: Gateway, upstream: FaultyHub, silent: str, asked: str
 ) -> None:
     setattr(upstream, silent, [SILENT])
-    assert sent(file(gateway), leaves=True) == (None, b"")
+    left = sent(file(gateway), leaves=lambda: any(seen.method == asked for seen in upstream.server.seen))
+    assert left == (None, b"")
 
 
 def test_a_silent_upstream_holds_no_thread_that_own_files_need(tmp_path: Path, upstream: FaultyHub) -> None:
@@ -195,7 +205,7 @@ def test_a_question_that_waits_for_its_turn_is_not_asked_for_a_client_that_left(
     answered = threading.Event()
     others = [gateway.asking.submit(answered.wait) for _ in range(16)]
     try:
-        assert sent(file(gateway), leaves=True) == (None, b"")
+        assert sent(file(gateway), leaves=lambda: True) == (None, b"")
     finally:
         answered.set()
     gateway.asking.shutdown()

@@ -1,6 +1,9 @@
 """What a gateway remembers of its upstream, and for how long."""
 
+import os
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -94,6 +97,45 @@ def test_a_lock_is_there_as_long_as_somebody_holds_it() -> None:
     assert len(locks) == 0
 
 
+def test_a_name_is_held_by_one_at_a_time() -> None:
+    locks, held, worst = NamedLocks(), list[int](), list[int]()
+
+    def hold(number: int) -> None:
+        with locks.held("a"):
+            held.append(number)
+            time.sleep(0.001)
+            worst.append(len(held))
+            held.remove(number)
+
+    with ThreadPoolExecutor(4) as several:
+        list(several.map(hold, range(20)))
+    assert worst == [1] * 20
+    assert len(locks) == 0
+
+
+def test_all_who_ask_at_once_get_the_answer_to_one_question() -> None:
+    upstream, answered, asking = Upstream(), threading.Event(), threading.Barrier(5)
+    questions = upstream.questions()
+    resolve = upstream.resolve
+
+    def slow(name: Name) -> RemoteFile:
+        answered.wait(10)
+        return resolve(name)
+
+    def ask(_number: int) -> RemoteFile:
+        asking.wait(10)
+        return questions.ask(FILE)
+
+    questions._resolve = slow
+    with ThreadPoolExecutor(4) as several:
+        answers = several.map(ask, range(4))
+        asking.wait(10)
+        time.sleep(0.01)  # all of them come to ask, though none that does not would be missed
+        answered.set()
+        assert len({id(answer) for answer in answers}) == 1
+    assert upstream.asked == [FILE]
+
+
 @pytest.mark.parametrize(
     ("query", "asked"),
     [
@@ -111,10 +153,12 @@ def test_an_upstream_is_asked_with_the_keys_of_its_api_only(query: str, asked: s
 def test_of_what_the_upstream_said_the_oldest_goes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, value: int
 ) -> None:
-    store = GatewayStore(tmp_path)
+    store, before = GatewayStore(tmp_path), set[Path]()
     for number in range(5):
         store.put_answer(str(number), Stored("12345"))
-        time.sleep(0.01)
+        (newest,) = set((tmp_path / "answers").iterdir()) - before
+        os.utime(newest, ns=(number, number))
+        before.add(newest)
     monkeypatch.setattr(gateway_store, limit, value)
     store.put_answer("5", Stored("12345"))
     assert [number for number in range(6) if store.answer(str(number)) is not None] == [3, 4, 5]

@@ -2,9 +2,11 @@
 
 import asyncio
 import logging
+from pathlib import Path
 
 import pytest
 
+from mecha.hub.mirror import running_mirror
 from mecha.hub.server_log import quiet_server_log
 
 LOG = logging.getLogger("uvicorn.error")
@@ -23,6 +25,13 @@ def test_what_clients_do_is_told_once_in_a_while(caplog: pytest.LogCaptureFixtur
         LOG.warning("Exceeded concurrency limit.")
 
     assert caplog.messages == ["Invalid HTTP request received.", "Exceeded concurrency limit."]
+
+
+def test_a_mirror_has_its_log_kept_short(tmp_path: Path) -> None:
+    for one in list(LOG.filters):
+        LOG.removeFilter(one)
+    with running_mirror(tmp_path):
+        assert len(LOG.filters) == 1
 
 
 def test_every_mistake_is_told_and_no_answer_that_ended_with_the_server(caplog: pytest.LogCaptureFixture) -> None:

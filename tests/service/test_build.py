@@ -45,6 +45,7 @@ def runs_instead(program: str, folder: Path, monkeypatch: pytest.MonkeyPatch) ->
     [
         ("echo of a library; echo 'no memory' >&2; echo >&2; exit 3", "exit code 3: no memory"),
         ("printf 'caf\\351\\n' >&2; kill -SEGV $$", "signal SIGSEGV: caf\N{REPLACEMENT CHARACTER}"),
+        ("exec >&-; sleep 0.3; echo late >&2; exit 4", "exit code 4: late"),
         ("kill -KILL $$", "signal SIGKILL, which a kernel that is out of memory sends"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Literal
@@ -22,9 +23,12 @@ from tests.service.updating import (
 from tests.service.upstream import Upstream
 from tests.store.example import publish
 
-from mecha.errors import QuantizationError
+from mecha.errors import NetworkError, QuantizationError
+from mecha.hub.huggingface import HuggingFaceSource
 from mecha.hub.mirror import RunningMirror, running_mirror
-from mecha.project import Project, Settings
+from mecha.hub.source import RemoteFile, RepoType
+from mecha.project import Project, Settings, find_project
+from mecha.service.models import ModelService
 from mecha.service.publication import Place
 from mecha.service.request import PullOptions
 from mecha.service.switching import put
@@ -154,6 +158,32 @@ def test_of_a_hub_that_does_not_answer_it_is_said_for_each_model(bench: Bench, m
     models = told(bench, "outdated", code=5, HF_ENDPOINT="http://127.0.0.1:1")["models"]
     assert [model["state"] for model in models] == ["unknown"] * 3
     assert models[2]["reason"] == "not asked: the Hub did not answer for the models before"
+
+
+def test_a_hub_that_is_silent_now_and_then_is_asked_for_all(bench: Bench, upstream: Upstream) -> None:
+    names = ("a", "b", "c", "d")
+    for name in names:
+        upstream.put(f"mecha/{name}/arena-n.onnx", (upstream.repo / "arena-n.onnx").read_bytes())
+    bench.write_catalog("".join(entry(name).replace("mecha/arena-n", f"mecha/{name}") for name in names))
+    for name in names:
+        ran(bench, "pull", name)
+    updates = ModelService(find_project(bench.root, bench.environment), bench.environment).updates()
+
+    class SilentForTwo(HuggingFaceSource):
+        def resolve(
+            self, repo: str, filename: str, *, revision: str = "main", repo_type: RepoType = "model"
+        ) -> RemoteFile:
+            if repo in {"mecha/a", "mecha/c"}:
+                raise NetworkError(f"{repo}: no answer")
+            return super().resolve(repo, filename, revision=revision, repo_type=repo_type)
+
+    news = replace(updates, source=lambda: SilentForTwo(bench.environ["HF_ENDPOINT"])).news()
+    assert [(one.name, one.state) for one in news] == [
+        ("a", "unknown"),
+        ("b", "current"),
+        ("c", "unknown"),
+        ("d", "current"),
+    ]
 
 
 def test_a_model_that_comes_with_mecha_is_told_and_updated_without_the_hub(bench: Bench, upstream: Upstream) -> None:
