@@ -1,7 +1,6 @@
 """Projects that a daemon keeps in tests: a small model from a Hub on loopback, and nodes that need next to nothing."""
 
 import os
-import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -121,8 +120,3 @@ def environ_with(home: Path, **more: str) -> dict[str, str]:
     own = {"MECHA_CACHE_DIR": str(home / "cache"), "XDG_RUNTIME_DIR": str(home / "run")}
     (home / "run").mkdir(parents=True, exist_ok=True, mode=0o700)
     return {**os.environ, **own, **more}
-
-
-def left_threads(before: set[threading.Thread]) -> set[str]:
-    """Return the names of threads that are here now and were not before."""
-    return {thread.name for thread in set(threading.enumerate()) - before if thread.is_alive()}

@@ -11,6 +11,7 @@ import pytest
 from mecha import __version__
 from tests.daemon.asked_device import PATIENCE_S, Device
 from tests.runtime.waiting import wait_for
+from tests.threads import left_threads
 
 SLOW = 400_000
 """Bytes a second: the model takes some four seconds."""
@@ -182,13 +183,11 @@ def test_who_would_pull_from_elsewhere_is_told_so(device: Device) -> None:
 
 
 def test_too_many_pulls_at_a_time_are_refused(device: Device) -> None:
-    waiting = [device.open() for _ in range(16)]
+    waiting, before = [device.open() for _ in range(16)], set(threading.enumerate())
     try:
         for connection in waiting:
             connection.request("POST", "/api/pull", json.dumps({"model": "arena", "limit_bytes_per_s": SLOW}))
-        wait_for(
-            lambda: sum(thread.name == "asked pull" for thread in threading.enumerate()) == 16, timeout_s=PATIENCE_S
-        )
+        wait_for(lambda: left_threads(before).count("asked pull") == 16, timeout_s=PATIENCE_S)
         answer = device.pull()
         assert (answer.status, answer.headers["retry-after"]) == (429, "10")
         assert answer.json["error"] == "16 pulls run already"
@@ -196,6 +195,19 @@ def test_too_many_pulls_at_a_time_are_refused(device: Device) -> None:
         for connection in waiting:
             connection.sock.shutdown(socket.SHUT_RDWR)
             connection.close()
+
+
+def test_a_pull_for_which_there_is_no_thread_takes_no_place(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_thread(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mecha.daemon.models_api.AskedPull", no_thread)
+        for _ in range(17):
+            answer = device.pull()
+            assert (answer.status, answer.headers["retry-after"]) == (503, "10")
+            assert answer.json["error"] == "no thread can be started for it"
+    assert device.pull(stream=False).status == 200
 
 
 def test_the_description_names_every_route_and_how_it_fails(device: Device) -> None:

@@ -8,6 +8,7 @@ import httpx2
 import pytest
 
 from mecha.hub.ahead import read_ahead
+from tests.threads import left_threads
 
 
 def test_pieces_come_in_order_and_then_the_error() -> None:
@@ -46,7 +47,7 @@ def test_nothing_is_received_beyond_the_bound() -> None:
 
 
 def test_who_stops_taking_makes_it_stop_receiving() -> None:
-    woken = threading.Event()
+    woken, before = threading.Event(), set(threading.enumerate())
 
     def pieces() -> Iterator[bytes]:
         yield b"first"
@@ -56,4 +57,4 @@ def test_who_stops_taking_makes_it_stop_receiving() -> None:
     ahead = read_ahead(pieces(), woken.set)
     assert next(ahead) == b"first"
     ahead.close()
-    assert "mecha-receive" not in {thread.name for thread in threading.enumerate()}
+    assert "mecha-receive" not in left_threads(before)

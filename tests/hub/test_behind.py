@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mecha.hub.behind import EarlySync, RunningDigest
+from tests.threads import left_threads
 
 
 @pytest.mark.parametrize("sizes", [(), (0,), (1, 2, 3), (1 << 20,), (700_000,) * 40], ids=str)
@@ -23,11 +24,11 @@ def test_the_running_digest_is_that_of_all_bytes_at_any_moment(sizes: tuple[int,
 
 
 def test_its_thread_ends_with_the_digest() -> None:
-    digest = RunningDigest()
+    digest, before = RunningDigest(), set(threading.enumerate())
     digest.update(bytes(3 << 20))
-    assert "mecha-sha256" in {thread.name for thread in threading.enumerate()}
+    assert "mecha-sha256" in left_threads(before)
     digest.hexdigest()
-    assert "mecha-sha256" not in {thread.name for thread in threading.enumerate()}
+    assert "mecha-sha256" not in left_threads(before)
 
 
 def test_a_disk_that_refuses_early_is_told_to_who_waits_once(tmp_path: Path) -> None:

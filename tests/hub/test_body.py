@@ -9,6 +9,7 @@ import httpx2
 import pytest
 
 from mecha.hub.body import pieces
+from tests.threads import left_threads
 
 # Long enough to be received ahead.
 BODY = bytes(range(256)) * 40_000
@@ -100,6 +101,7 @@ def test_what_had_come_before_a_server_goes_silent_is_given_first() -> None:
 
 @pytest.mark.parametrize("taken", [1, 3])
 def test_who_leaves_a_body_in_the_middle_waits_for_nobody(taken: int) -> None:
+    before = set(threading.enumerate())
     # The server sends a part of what it promised and then nothing, and nobody may wait so long.
     with answering(f"Content-Length: {2 * len(BODY)}", BODY, wait=True) as url:
         with (
@@ -109,4 +111,4 @@ def test_who_leaves_a_body_in_the_middle_waits_for_nobody(taken: int) -> None:
         ):
             for _ in range(taken):
                 assert next(chunks)
-        assert "mecha-receive" not in {thread.name for thread in threading.enumerate()}
+        assert "mecha-receive" not in left_threads(before)

@@ -101,9 +101,7 @@ def models_router(daemon: "Daemon") -> APIRouter:
         if wanted.settings is not None and wanted.settings != settings_digest(daemon.environ):
             raise HTTPException(HTTPStatus.PRECONDITION_FAILED, "the daemon was started with another Hub or cache")
         if not places.acquire(blocking=False):
-            raise HTTPException(
-                HTTPStatus.TOO_MANY_REQUESTS, f"{_PULLS} pulls run already", headers={"Retry-After": str(_RETRY_S)}
-            )
+            raise _not_now(HTTPStatus.TOO_MANY_REQUESTS, f"{_PULLS} pulls run already")
 
         def run(progress: Progress) -> PullReport:
             try:
@@ -111,7 +109,16 @@ def models_router(daemon: "Daemon") -> APIRouter:
             finally:
                 places.release()
 
-        return PullResponse(AskedPull(run), stream=wanted.stream)
+        try:
+            asked = AskedPull(run)
+        except RuntimeError as error:
+            places.release()
+            raise HTTPException(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                "no thread can be started for it",
+                headers={"Retry-After": str(_RETRY_S)},
+            ) from error
+        return PullResponse(asked, stream=wanted.stream)
 
     @router.delete("/api/delete", response_class=Response)
     def delete(named: Named) -> Response:
@@ -234,3 +241,7 @@ def _line(row: ModelRow, daemon: "Daemon") -> ModelLine:
             "status": ModelAnswer.model_validate(status.to_json()) if status is not None else None,
         }
     )
+
+
+def _not_now(status: HTTPStatus, why: str) -> HTTPException:
+    return HTTPException(status, why, headers={"Retry-After": str(_RETRY_S)})
