@@ -25,6 +25,7 @@ from mecha.store.models import ModelStore
 from tests.daemon.served_device import Served, served
 from tests.detect.blob_detector import GREEN, RED, scene
 from tests.detect.published_blobs import int8_blobs, publish_blobs
+from tests.processes import below
 from tests.runtime.projects import make_project
 from tests.runtime.supervision import PATIENCE_S
 from tests.runtime.waiting import wait_for
@@ -36,17 +37,6 @@ def encoded(suffix: str = ".png") -> bytes:
 
 
 PICTURE = encoded()
-
-
-def children() -> list[psutil.Process]:
-    found = []
-    for child in psutil.Process().children():
-        try:
-            if "mecha.daemon.detect_child" in child.cmdline():
-                found.append(child)
-        except psutil.Error:
-            continue
-    return found
 
 
 class Seats:
@@ -69,7 +59,7 @@ def device(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         Seats.counts = detection.counts
         with served(root, detect_router(detection), daemon=daemon, start=False) as one:
             yield one
-        for child in children():
+        for child in below("mecha.daemon.detect_child"):
             child.kill()
             child.wait()
 
@@ -217,9 +207,9 @@ def wanted(root: Path, stamp: int = 0) -> Wanted:
 def test_a_process_that_dies_is_told_and_another_takes_its_place(device: Served) -> None:
     root = device.daemon.project.root
     detecting = Detecting(os.environ, niceness=0)
-    before = set(children())
+    before = set(below("mecha.daemon.detect_child"))
     assert detecting.detect(wanted(root), PICTURE, 0.25).result(PATIENCE_S)["detections"]
-    [child] = set(children()) - before
+    [child] = set(below("mecha.daemon.detect_child")) - before
     child.suspend()
     told = detecting.detect(wanted(root), PICTURE, 0.25)
     wait_for(told.running, what="the picture is worked on")
@@ -231,22 +221,22 @@ def test_a_process_that_dies_is_told_and_another_takes_its_place(device: Served)
         told.result(PATIENCE_S)
     assert detecting.detect(wanted(root), PICTURE, 0.25).result(PATIENCE_S)["detections"]
     # A model that was published anew is loaded anew.
-    [second] = set(children()) - before
+    [second] = set(below("mecha.daemon.detect_child")) - before
     assert detecting.detect(wanted(root, 1), PICTURE, 0.25).result(PATIENCE_S)["ms"]["load"] > 0
     assert not second.is_running() or second.status() == psutil.STATUS_ZOMBIE
 
 
 def test_a_picture_that_takes_too_long_ends_its_process_and_an_idle_model_is_unloaded(device: Served) -> None:
     root = device.daemon.project.root
-    before = set(children())
+    before = set(below("mecha.daemon.detect_child"))
     detecting = Detecting(os.environ, idle_s=0.5, run_s=2.0, niceness=0)
     assert detecting.detect(wanted(root), PICTURE, 0.25).result(PATIENCE_S)["detections"]
-    [child] = set(children()) - before
+    [child] = set(below("mecha.daemon.detect_child")) - before
     child.suspend()
     with pytest.raises(NodeError, match=r"^blobs, fp32: no answer within 2 s; its process was ended$"):
         detecting.detect(wanted(root), PICTURE, 0.25).result(PATIENCE_S)
     detecting.detect(wanted(root), PICTURE, 0.25).result(PATIENCE_S)
-    wait_for(lambda: detecting.loaded == 0 and set(children()) <= before, timeout_s=PATIENCE_S)
+    wait_for(lambda: detecting.loaded == 0 and set(below("mecha.daemon.detect_child")) <= before, timeout_s=PATIENCE_S)
 
 
 def test_a_seat_is_for_a_request_and_its_bytes() -> None:

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from mecha.progress import FileStage
 from mecha.project import find_project
 from mecha.service.request import PullOptions
 from tests.daemon.kept import environ_with, hub_folder, kept_project
+from tests.processes import below
 from tests.runtime.waiting import wait_for
 
 SLOW = PullOptions(limit_bytes_per_s=300_000)
@@ -37,22 +38,21 @@ def job(root: Path, environ: Mapping[str, str], options: PullOptions | None = No
     return PullJob(find_project(root, environ), name, options or PullOptions())
 
 
-def pulling() -> list[psutil.Process]:
-    return [one for one in psutil.Process().children() if _pulls(one)]
+Pulling = Callable[[], list[psutil.Process]]
 
 
-def _pulls(process: psutil.Process) -> bool:
-    try:
-        return "mecha.daemon.pull_child" in process.cmdline()
-    except psutil.Error:  # it has ended meanwhile
-        return False
+@pytest.fixture
+def pulling() -> Pulling:
+    """The processes that pull now and did not when the test began: one of another test may be about to end."""
+    before = below()
+    return lambda: below("mecha.daemon.pull_child", besides=before)
 
 
 def never() -> bool:
     return False
 
 
-def test_it_brings_the_model_and_says_how_far_it_is(root: Path, environ: Mapping[str, str]) -> None:
+def test_it_brings_the_model_and_says_how_far_it_is(root: Path, environ: Mapping[str, str], pulling: Pulling) -> None:
     told: list[tuple[str, int, int | None]] = []
 
     report = pull_aside(job(root, environ), environ, lambda *step: told.append(step), is_over=never)
@@ -85,7 +85,9 @@ def test_settings_that_cannot_be_read_any_more_count_as_they_were(root: Path, en
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="ends it by a signal")
-def test_a_process_that_is_killed_is_told_and_the_next_one_goes_on(root: Path, environ: Mapping[str, str]) -> None:
+def test_a_process_that_is_killed_is_told_and_the_next_one_goes_on(
+    root: Path, environ: Mapping[str, str], pulling: Pulling
+) -> None:
     def kill(stage: str, completed: int, total: int | None) -> None:
         del total
         if stage == "download" and completed:
@@ -102,7 +104,9 @@ def test_a_process_that_is_killed_is_told_and_the_next_one_goes_on(root: Path, e
     assert pull_aside(job(root, environ), environ, lambda *_: None, is_over=never).changed
 
 
-def test_it_ends_when_the_daemon_does_also_where_nothing_happens(root: Path, environ: Mapping[str, str]) -> None:
+def test_it_ends_when_the_daemon_does_also_where_nothing_happens(
+    root: Path, environ: Mapping[str, str], pulling: Pulling
+) -> None:
     steps = 0
 
     def end(stage: str, completed: int, total: int | None) -> None:
@@ -118,7 +122,7 @@ def test_it_ends_when_the_daemon_does_also_where_nothing_happens(root: Path, env
     wait_for(lambda: pulling() == [], what="no process is left")
 
 
-def test_it_has_not_the_token_of_the_daemon(root: Path, environ: Mapping[str, str]) -> None:
+def test_it_has_not_the_token_of_the_daemon(root: Path, environ: Mapping[str, str], pulling: Pulling) -> None:
     given: list[dict[str, str]] = []
 
     def look(stage: str, completed: int, total: int | None) -> None:
@@ -133,7 +137,9 @@ def test_it_has_not_the_token_of_the_daemon(root: Path, environ: Mapping[str, st
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="asks for the session")
-def test_ctrl_c_in_the_terminal_of_the_daemon_is_not_for_it(root: Path, environ: Mapping[str, str]) -> None:
+def test_ctrl_c_in_the_terminal_of_the_daemon_is_not_for_it(
+    root: Path, environ: Mapping[str, str], pulling: Pulling
+) -> None:
     sessions: set[int] = set()
 
     def look(stage: str, completed: int, total: int | None) -> None:

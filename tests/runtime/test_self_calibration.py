@@ -14,7 +14,6 @@ from itertools import cycle
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 from numpy.typing import NDArray
 
@@ -29,6 +28,7 @@ from mecha.runtime.self_calibration import Periods, SelfCalibration
 from mecha.store.locks import exclusive
 from mecha.store.models import ModelStore
 from mecha.store.published import PublishedModel
+from tests.processes import below
 from tests.runtime.projects import make_project
 from tests.runtime.provisional import CATALOG, FP32, NAME, SCENES, poor_int8, publish_provisional
 from tests.runtime.waiting import wait_for
@@ -174,14 +174,14 @@ def test_a_throttled_device_waits_and_goes_on_when_it_is_cool(
     with calibrating(root, model, seen, cool):
         waits = "Self-calibration: 16 frames kept, the build waits: the CPU's governor is powersave"
         wait_for(says(caplog, waits), timeout_s=30)
-        assert rebuilds() == []
+        assert below("mecha.runtime.rebuild_child") == []
         set_governor(cool, "schedutil")
         wait_for(says(caplog, BUILDS), timeout_s=30)
-        wait_for(rebuilds, timeout_s=30)
+        wait_for(lambda: below("mecha.runtime.rebuild_child"), timeout_s=30)
         set_governor(cool, "powersave")
         ended = "Self-calibration: the build is ended: the CPU's governor is powersave"
         wait_for(says(caplog, ended), timeout_s=30)
-        wait_for(lambda: not rebuilds())
+        wait_for(lambda: not below("mecha.runtime.rebuild_child"))
 
     assert lines(caplog) == [BEGINS, waits, BUILDS, ended]
     assert ModelStore(root / "models").require(NAME).manifest == model.manifest
@@ -228,7 +228,7 @@ def test_a_build_that_is_killed_is_said_and_leaves_the_old_one(
     model = publish_provisional(root, poor)
 
     with calibrating(root, model, seen, cool):
-        (build,) = wait_for(rebuilds, timeout_s=30)
+        (build,) = wait_for(lambda: below("mecha.runtime.rebuild_child"), timeout_s=30)
         build.kill()
         line = wait_for(says(caplog, "Self-calibration: INT8 of arena-n is kept: "), timeout_s=30)
 
@@ -309,18 +309,6 @@ def test_only_a_provisional_int8_is_watched(root: Path, poor: Path, seen: list[N
     assert calibration._worker._provisional() is None
     calibration.close()
     assert list(frames_folder().glob("*/*.jpg")) == []
-
-
-def rebuilds() -> list[psutil.Process]:
-    """Processes that build INT8 again, below this one."""
-    found = []
-    for process in psutil.Process().children(recursive=True):
-        try:
-            if "mecha.runtime.rebuild_child" in process.cmdline():
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
 
 
 # What is kept

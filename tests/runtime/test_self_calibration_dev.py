@@ -19,6 +19,7 @@ from mecha.runtime.messages import DetectionsMessage
 from mecha.runtime.power import power_state
 from mecha.service.background import NICENESS
 from mecha.store.models import ModelStore
+from tests.processes import below
 from tests.runtime.projects import configure
 from tests.runtime.provisional import CATALOG, FP32, NAME, poor_int8, publish_provisional
 from tests.runtime.waiting import wait_for
@@ -84,19 +85,6 @@ def frames_kept() -> list[Path]:
     return [path for path in (cache_dir(os.environ) / "self-calibration").iterdir() if path.is_dir()]
 
 
-def processes(*words: str) -> list[psutil.Process]:
-    """Processes below this one whose command line holds these words."""
-    found = []
-    for process in psutil.Process().children(recursive=True):
-        try:
-            command = process.cmdline()
-        except psutil.Error:
-            continue
-        if all(word in command for word in words):
-            found.append(process)
-    return found
-
-
 def test_the_new_int8_runs_between_two_frames_and_none_is_lost(root: Path, tmp_path: Path) -> None:
     before = publish_provisional(root, poor_int8(tmp_path / "poor.onnx"))
 
@@ -142,12 +130,15 @@ def test_the_new_int8_runs_between_two_frames_and_none_is_lost(root: Path, tmp_p
 
 def test_a_node_that_is_killed_while_it_builds_leaves_no_process_and_the_old_build(root: Path) -> None:
     before = publish_provisional(root, FP32)
-    gone: list[psutil.Process] = []
+    others, gone = below(), list[psutil.Process]()
+
+    def building(module: str) -> list[psutil.Process]:
+        return below(f"mecha.{module}", besides=others)
 
     def kill(run: Run) -> None:
-        wait_for(lambda: processes("mecha.service.build_child"), timeout_s=120, what=f"a build after {run.lines}")
-        (node,) = processes("mecha.runtime.run", "object-detector")
-        gone.extend([*processes("mecha.service.build_child"), *processes("mecha.runtime.rebuild_child")])
+        wait_for(lambda: building("service.build_child"), timeout_s=120, what=f"a build after {run.lines}")
+        (node,) = below("mecha.runtime.run", "object-detector", besides=others)
+        gone.extend([*building("service.build_child"), *building("runtime.rebuild_child")])
         assert all(process.nice() >= NICENESS for process in gone)
         node.kill()
         wait_for(lambda: not any(process.is_running() for process in gone), timeout_s=10)
@@ -159,7 +150,7 @@ def test_a_node_that_is_killed_while_it_builds_leaves_no_process_and_the_old_bui
 
     assert summary.nodes["object-detector"].restarts == 1
     assert len(gone) == 2
-    assert processes("mecha.runtime.rebuild_child") == processes("mecha.service.build_child") == []
+    assert building("runtime.rebuild_child") == building("service.build_child") == []
     store = ModelStore(root / "models")
     assert store.require(NAME).manifest == before.manifest
     assert store.verify(NAME) == ()

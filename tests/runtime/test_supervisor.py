@@ -4,7 +4,6 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
 import pytest
 
 from mecha.child_process import exit_words
@@ -14,6 +13,7 @@ from mecha.runtime.bus.place import BusPlace
 from mecha.runtime.dev import DevOptions, DevSummary, run_dev
 from mecha.runtime.restart import RestartPolicy
 from mecha.runtime.stop_order import stop_order
+from tests.processes import below
 from tests.runtime.projects import COUNTER, STUBBORN, TICKER, configure, make_project
 
 if TYPE_CHECKING:
@@ -156,8 +156,7 @@ def test_a_node_that_does_not_end_is_killed(tmp_path: Path) -> None:
 
     assert summary.exit_code == 0
     assert any(line.startswith("[ERROR] stubborn: does not end, and is killed (") for line in run.lines)
-    # Other tests may have left a helper of their own, such as multiprocessing's resource tracker.
-    assert not [child for child in psutil.Process().children() if "stubborn" in child.cmdline()]
+    assert below("stubborn") == []
 
 
 def test_a_node_that_is_not_given_its_time_to_end_is_no_error(tmp_path: Path) -> None:
