@@ -14,7 +14,7 @@ from tests.page.device import NO_MARKUP, TOKEN, Device, changed
 from tests.runtime.waiting import wait_for
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Locator, Page
+    from playwright.sync_api import Locator, Page, Route
 
 # Read before a test takes such variables away.
 _PICTURES = os.environ.get("MECHA_PAGE_PICTURES")
@@ -102,6 +102,31 @@ def test_another_precision_is_chosen_by_keyboard_and_seen_in_the_chart(page: "Pa
     expect(detector.locator("[data-part=precision]")).to_have_text("FP32")
     chart = detector.get_by_role("img", name=re.compile(r"Last minute, 0 to \d+ ms: .*INT8 .*; FP32 \d"))
     expect(chart).to_be_visible()
+    assert device.config()["use_int8"] is False
+    detector.get_by_role("radio", name="auto").check()
+    wait_for(lambda: device.config()["use_int8"] == "auto", timeout_s=60)
+
+
+def test_of_two_choices_in_a_row_the_last_one_counts(page: "Page", device: Device) -> None:
+    held: list[Route] = []
+
+    def hold_the_first(route: "Route") -> None:
+        if route.request.method == "PATCH" and not held:
+            held.append(route)
+        else:
+            route.continue_()
+
+    detector = detector_of(page)
+    page.route("**/api/nodes/*/config", hold_the_first)
+    detector.get_by_role("radio", name="INT8").focus()
+    with page.expect_request(lambda request: request.method == "PATCH"):
+        page.keyboard.press("Space")
+    page.keyboard.press("ArrowRight")
+    page.wait_for_timeout(500)  # another one that did not wait would be there by now
+    with page.expect_response(lambda answer: answer.request.post_data == '{"use_int8":false}'):
+        held[0].continue_()
+
+    expect(detector.get_by_role("radio", name="FP32")).to_be_checked()
     assert device.config()["use_int8"] is False
     detector.get_by_role("radio", name="auto").check()
     wait_for(lambda: device.config()["use_int8"] == "auto", timeout_s=60)

@@ -14,6 +14,9 @@ export class Controls {
   #config = null;
   #fields = new Map();
   #read = -EVERY_MS;
+  // What was chosen while something else was written: the last value of each key.
+  #wanted = new Map();
+  #writing = false;
 
   constructor(api, name, { controls, said }) {
     Object.assign(this, { api, name, form: controls, said });
@@ -33,8 +36,21 @@ export class Controls {
     }
   }
 
+  // One after the other: two at once could be written in the other order.
   async #change(key, value) {
     say(this.said, `${key}: ${value} …`);
+    this.#wanted.set(key, value);
+    if (this.#writing) return;
+    this.#writing = true;
+    while (this.#wanted.size) {
+      const [next] = this.#wanted;
+      this.#wanted.delete(next[0]);
+      await this.#write(...next);
+    }
+    this.#writing = false;
+  }
+
+  async #write(key, value) {
     try {
       const answer = await this.api.json(this.path, { method: "PATCH", body: { [key]: value } });
       this.#take(answer, true);
@@ -102,9 +118,10 @@ export class Controls {
     this.#fields.set(key, { within, show: (value) => (input.checked = value) });
   }
 
-  // What somebody holds just now is not moved under the hand, unless it was just written.
+  // What somebody holds just now is not moved under the hand, unless it was just written; nor what is still to be written.
   #show(all) {
     for (const [key, { within, show }] of this.#fields) {
+      if (this.#wanted.has(key)) continue;
       if (all || !within.contains(document.activeElement)) show(this.#config[key]);
     }
   }
