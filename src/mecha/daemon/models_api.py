@@ -113,11 +113,7 @@ def models_router(daemon: "Daemon") -> APIRouter:
             asked = AskedPull(run)
         except RuntimeError as error:
             places.release()
-            raise HTTPException(
-                HTTPStatus.SERVICE_UNAVAILABLE,
-                "no thread can be started for it",
-                headers={"Retry-After": str(_RETRY_S)},
-            ) from error
+            raise _not_now(HTTPStatus.SERVICE_UNAVAILABLE, "no thread can be started for it") from error
         return PullResponse(asked, stream=wanted.stream)
 
     @router.delete("/api/delete", response_class=Response)
