@@ -110,7 +110,7 @@ def test_what_agrees_better_takes_the_place_of_what_was_built_on_scenes_and_a_pu
     tuned = TuneRecord(device="x", onnxruntime="1", sessions={"FP32": TunedSession(threads=1)})
     store(pulled).remember("arena", tuned)
 
-    report = service(pulled).recalibrate("arena", seen, seen_by="object-detector")
+    report = service(pulled).rebuilds().recalibrate("arena", seen, seen_by="object-detector")
 
     assert report.published, report.message
     published = store(pulled).require("arena")
@@ -139,7 +139,7 @@ def test_what_does_not_agree_better_changes_nothing(pulled: Bench, seen: Path) -
     publish_int8(pulled, pulled.root / "models/arena/model.onnx")
     before = files_of(pulled)
 
-    report = service(pulled).recalibrate("arena", seen, seen_by="object-detector")
+    report = service(pulled).rebuilds().recalibrate("arena", seen, seen_by="object-detector")
 
     assert not report.published
     assert report.message.startswith("kept: agreement 0.9")
@@ -155,7 +155,7 @@ def test_an_int8_that_is_not_provisional_is_left_alone(pulled: Bench, seen: Path
     before = files_of(pulled)
 
     with pytest.raises(QuantizationError) as caught:
-        service(pulled).recalibrate("arena", seen, seen_by="object-detector")
+        service(pulled).rebuilds().recalibrate("arena", seen, seen_by="object-detector")
 
     assert str(caught.value) == "arena: got an INT8 that is not provisional; expected one built on scenes"
     assert files_of(pulled) == before
@@ -163,7 +163,7 @@ def test_an_int8_that_is_not_provisional_is_left_alone(pulled: Bench, seen: Path
 
 def test_a_model_that_somebody_is_making_is_not_waited_for(pulled: Bench, seen: Path) -> None:
     with exclusive(store(pulled).lock_file("arena"), timeout_s=0), pytest.raises(BusyError):
-        service(pulled).recalibrate("arena", seen, seen_by="object-detector")
+        service(pulled).rebuilds().recalibrate("arena", seen, seen_by="object-detector")
 
 
 def test_a_model_that_is_changed_meanwhile_stays_as_it_was_changed(pulled: Bench, seen: Path, poor: Path) -> None:
@@ -173,7 +173,7 @@ def test_a_model_that_is_changed_meanwhile_stays_as_it_was_changed(pulled: Bench
     def meanwhile(stage: str, completed: int, total: int | None) -> None:
         store(pulled).remember("arena", changed)
 
-    report = service(pulled).recalibrate("arena", seen, seen_by="object-detector", progress=meanwhile)
+    report = service(pulled).rebuilds().recalibrate("arena", seen, seen_by="object-detector", progress=meanwhile)
 
     assert not report.published
     assert report.message == "kept: the model was changed meanwhile"

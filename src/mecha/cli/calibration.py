@@ -48,12 +48,16 @@ def quantize(
     from mecha.service.request import parse_method
 
     with shown_progress(as_json=as_json) as progress:
-        report = model_service(offline=offline).quantize(
-            name,
-            method=parse_method(method) if method else None,
-            calibration=_named(calibration),
-            samples=samples,
-            progress=progress,
+        report = (
+            model_service(offline=offline)
+            .rebuilds()
+            .quantize(
+                name,
+                method=parse_method(method) if method else None,
+                calibration=_named(calibration),
+                samples=samples,
+                progress=progress,
+            )
         )
     show_rebuilt(report, as_json=as_json)
 
@@ -80,11 +84,11 @@ def calibrate(
     """
     from mecha.cli.progress import shown_progress
 
-    service = model_service(offline=offline)
+    rebuilds = model_service(offline=offline).rebuilds()
     # Before a camera is opened: half a minute of frames for a model that cannot be built would be for nothing.
-    service.require_fp32(name)
+    rebuilds.require_fp32(name)
     with shown_progress(as_json=as_json) as progress, _opened(source) as frames_of:
-        report = service.calibrate(name, frames_of, frames=frames, progress=progress)
+        report = rebuilds.calibrate(name, frames_of, frames=frames, progress=progress)
     show_rebuilt(report, as_json=as_json)
 
 

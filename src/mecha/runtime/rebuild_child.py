@@ -38,7 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         project = find_project(parsed.project, os.environ)
         # Whatever project it belongs to: two builds at once are too much for a small device.
         with exclusive(cache_dir(os.environ) / FOLDER / "lock", timeout_s=0):
-            report = ModelService(project, os.environ).recalibrate(parsed.model, parsed.frames, seen_by=parsed.node)
+            rebuilds = ModelService(project, os.environ).rebuilds()
+            report = rebuilds.recalibrate(parsed.model, parsed.frames, seen_by=parsed.node)
     except BusyError as error:
         _say({"event": "busy", "message": str(error)})
         return error.exit_code

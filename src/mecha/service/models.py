@@ -1,12 +1,11 @@
-"""ModelService: pull, list, show, verify, remove, quantize, bench, eval. What the command line and programs call."""
+"""ModelService: pull, list, show, verify, remove, bench, eval. What the command line and programs call."""
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from mecha.catalog.catalog import load_catalog, pullable_names
 from mecha.catalog.schema import ModelCatalogEntry
-from mecha.errors import UnsupportedModelError, UsageError
 from mecha.progress import Progress, silent
 from mecha.project import Project, cache_dir, cache_quota_bytes
 from mecha.service.measurement import benched, evaluated, tuned
@@ -19,16 +18,14 @@ from mecha.service.workplace import Workplace
 from mecha.store.blobs import BlobCache, packaged_models
 from mecha.store.damage import Fault
 from mecha.store.kept import KeptModels
-from mecha.store.manifest import ChosenCalibration
 from mecha.store.models import ModelStore
 
 if TYPE_CHECKING:
-    from mecha.quantize.gathering import Live
     from mecha.service.addition import Addition
     from mecha.service.bundling import Bundles
     from mecha.service.collection import Collection
     from mecha.service.pull import Pull
-    from mecha.service.recalibration import RecalibrationReport
+    from mecha.service.rebuilds import Rebuilds
     from mecha.service.updates import Updates
     from mecha.store.published import BrokenModel, PublishedModel
 
@@ -96,87 +93,6 @@ class ModelService:
             method=quantize.method if quantize else None,
         )
 
-    def quantize(
-        self,
-        name: str,
-        *,
-        method: str | None = None,
-        calibration: Path | Literal["catalog"] | None = None,
-        samples: int | None = None,
-        progress: Progress = silent,
-    ) -> PullReport:
-        """Build INT8 again from the published FP32, with nothing downloaded. It is published only where it is right.
-
-        Args:
-            calibration: what it is calibrated on from now on, see `chosen_source`; "catalog" for what the catalog
-                names; None for what was chosen before.
-            samples: frames to take of it.
-
-        Raises:
-            NotFoundError: the model is not pulled, or the calibration is not there.
-            UsageError: samples of nothing.
-            MechaError: as `chosen_source`.
-        """
-        from mecha.service.chosen import chosen_source
-
-        published = self.store.require(name)
-        if isinstance(calibration, Path):
-            entry = entry_of(published, self.project)
-            return self._rebuilt(name, method, chosen_source(calibration, samples, entry, self.project), progress)
-        if samples is not None:
-            raise UsageError(f"--samples: got {samples}; expected --calibration with it, the photos to take them of")
-        return self._rebuilt(name, method, calibration, progress)
-
-    def calibrate(
-        self, name: str, source: "Live | Path", *, frames: int = 64, progress: Progress = silent
-    ) -> PullReport:
-        """Gather frames, keep them in `calibration/<name>/` of the project, and build INT8 from them.
-
-        Nothing is changed, frames included, unless the build is right.
-
-        Args:
-            source: a camera, or what `chosen_source` takes.
-            frames: at most so many.
-
-        Raises:
-            NotFoundError: the model is not pulled, or the source is not there.
-            UnsupportedModelError: as `require_fp32`.
-            MechaError: as `gathered`.
-        """
-        from mecha.service.chosen import gathered
-
-        self.require_fp32(name)
-        with gathered(source, name, frames, self.project, progress) as found:
-            return self._rebuilt(name, None, found.chosen, progress, staged=found.folder)
-
-    def require_fp32(self, name: str) -> None:
-        """Refuse a model of which no INT8 can be built.
-
-        Raises:
-            NotFoundError: it is not pulled.
-            UnsupportedModelError: its file is INT8 already.
-        """
-        if self.store.require(name).quantized:
-            raise UnsupportedModelError(
-                f"{name}: model.onnx is INT8 already; there is no FP32 to calibrate",
-                hint="`mecha models add FILE --name NAME` adds the FP32 that it was made of, as a model of its own.",
-            )
-
-    def _rebuilt(
-        self,
-        name: str,
-        method: str | None,
-        calibration: ChosenCalibration | Literal["catalog"] | None,
-        progress: Progress,
-        *,
-        staged: Path | None = None,
-    ) -> PullReport:
-        entry = entry_of(self.store.require(name), self.project)
-        options = PullOptions(
-            method=method or entry.quantize.method, int8_only=True, calibration=calibration, staged=staged
-        )
-        return self._pull(entry, options, progress)
-
     def add(self, addition: "Addition", *, folder: Path, progress: Progress = silent) -> PullReport:
         """Add a model to the project's catalog and pull it; nothing is changed when it cannot be pulled.
 
@@ -204,26 +120,6 @@ class ModelService:
 
         place, entry = self._work.place(name), entry_of(self.store.require(name), self.project)
         return Adoption(place, entry, self._work.fetcher(PullOptions(), place.cache), progress).run(file)
-
-    def recalibrate(
-        self, name: str, frames: Path, *, seen_by: str, progress: Progress = silent
-    ) -> "RecalibrationReport":
-        """Build the provisional INT8 of a model again from a folder of frames that this device saw.
-
-        It is published only where it is right and agrees better with FP32 than the one before; nothing is downloaded.
-
-        Args:
-            seen_by: the node that kept the frames.
-
-        Raises:
-            NotFoundError: the model is not pulled.
-            BusyError: somebody else is making it.
-            QuantizationError: its INT8 is not provisional, or the build could not be made.
-        """
-        from mecha.service.recalibration import Recalibration
-
-        published = self.store.require(name)
-        return Recalibration(self._work.place(name), entry_of(published, self.project), progress).run(frames, seen_by)
 
     def rows(self) -> tuple[ModelRow, ...]:
         """Return every model that a catalog names or that is published, by name."""
@@ -260,6 +156,12 @@ class ModelService:
 
         faults, published = self.store.verify(name), self.store.published(name)
         return remedies(self._work.place(name), published, faults) if faults and published is not None else faults
+
+    def rebuilds(self) -> "Rebuilds":
+        """Return what makes INT8 of published models again; see service/rebuilds.py."""
+        from mecha.service.rebuilds import Rebuilds
+
+        return Rebuilds(self._work, self._pull)
 
     def updates(self) -> "Updates":
         """Return what tells of newer versions, brings them and goes back; see service/updates.py."""
