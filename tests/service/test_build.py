@@ -5,9 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.detect.blob_detector import blob_detector, blob_spec
+from tests.detect.blob_detector import blob_detector
+from tests.service.jobs import blob_job
 
-from mecha.catalog.schema import QuantizeConfig
 from mecha.errors import QuantizationError
 from mecha.progress import silent
 from mecha.project import QuantizeSettings
@@ -20,15 +20,7 @@ RETRY = "FP32 works; run `mecha models quantize blobs` to try again"
 @pytest.fixture
 def job(tmp_path: Path) -> BuildJob:
     (tmp_path / "model.onnx").write_bytes(blob_detector())
-    return BuildJob(
-        fp32=tmp_path / "model.onnx",
-        out_dir=tmp_path,
-        spec=blob_spec(),
-        quantize=QuantizeConfig(),
-        key="k",
-        samples=4,
-        threads=1,
-    )
+    return blob_job(tmp_path)
 
 
 def runs_instead(program: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
-from tests.detect.blob_detector import blob_detector, blob_spec
+from tests.detect.blob_detector import blob_detector
 from tests.detect.published_blobs import int8_blobs
+from tests.service.jobs import blob_job
 
-from mecha.catalog.schema import QuantizeConfig
 from mecha.errors import QuantizationError
 from mecha.service.candidate import adopted, require_int8
 from mecha.service.job import BuildJob, Candidate
@@ -19,16 +19,7 @@ AGREEMENT = AgreementRecord(frames=4, agreement=0.954, f1={}, detections={}, sco
 def job(tmp_path: Path) -> BuildJob:
     copy = tmp_path / "candidate.onnx"
     copy.write_bytes(int8_blobs())
-    return BuildJob(
-        fp32=tmp_path / "model.onnx",
-        out_dir=tmp_path,
-        spec=blob_spec(),
-        quantize=QuantizeConfig(),
-        key="k",
-        samples=4,
-        threads=1,
-        candidate=Candidate(file=copy, name="best.onnx"),
-    )
+    return blob_job(tmp_path, candidate=Candidate(file=copy, name="best.onnx"))
 
 
 @pytest.mark.parametrize(
