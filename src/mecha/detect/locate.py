@@ -70,12 +70,10 @@ def locate(model: str | Path, *, cwd: Path, environ: Mapping[str, str]) -> Locat
         IntegrityError: the file is no ONNX.
     """
     if isinstance(model, str) and not _is_path(model):
-        from mecha.catalog.catalog import pullable_names
         from mecha.project import find_project
         from mecha.store.models import ModelStore
 
-        project = find_project(cwd, environ)
-        return _published(ModelStore(project.models_dir, pullable=lambda: pullable_names(project)).require(model))
+        return _published(ModelStore.of(find_project(cwd, environ)).require(model))
     path = cwd / model
     folder = path if path.is_dir() else path.parent
     if (folder / "manifest.json").is_file() and path in {folder, folder / "model.onnx"}:

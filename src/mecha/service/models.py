@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mecha.catalog.catalog import load_catalog, pullable_names
+from mecha.catalog.catalog import load_catalog
 from mecha.catalog.schema import ModelCatalogEntry
 from mecha.progress import Progress, silent
 from mecha.project import Project, cache_dir, cache_quota_bytes
@@ -40,7 +40,7 @@ class ModelService:
 
     def __init__(self, project: Project, environ: Mapping[str, str], *, seeds: tuple[Path, ...] | None = None) -> None:
         self.project = project
-        self.store = ModelStore(project.models_dir, pullable=lambda: pullable_names(project))
+        self.store = ModelStore.of(project)
         cache = BlobCache(
             cache_dir(environ),
             seeds=packaged_models() if seeds is None else seeds,

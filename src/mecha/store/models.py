@@ -5,9 +5,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
+from typing import Self
 
 from mecha.catalog.names import NAME_WORDS, is_model_name
 from mecha.errors import ConfigError, DiskError, IntegrityError, NotFoundError
+from mecha.project import Project
 from mecha.store.atomic import (
     current_dir,
     discard,
@@ -62,6 +64,17 @@ class ModelStore:
     ) -> None:
         self.models_dir = models_dir
         self._swap, self._pullable = swap, pullable
+
+    @classmethod
+    def of(cls, project: Project) -> Self:
+        """Return the models of a project, whose catalogs say what could be pulled."""
+
+        def pullable() -> Collection[str] | None:
+            from mecha.catalog.catalog import pullable_names
+
+            return pullable_names(project)
+
+        return cls(project.models_dir, pullable=pullable)
 
     def find(self, name: str) -> PublishedModel | BrokenModel | None:
         """Return what is published under a name, None when nothing is."""
